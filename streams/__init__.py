@@ -1,0 +1,1 @@
+"""From trigger data to verdicts. Knows no daemon, no torch and no FPGA."""
