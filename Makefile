@@ -5,17 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup demo test check format lock clean
+.PHONY: help setup demo test check format lock clean
+
+help:
+	@echo "make demo  [ARGS=--auto-approve]   the whole loop on this machine"
+	@echo "make test  [ARGS=tests/hw]         every test"
+	@echo "make check                         formatting, lint, types, import rules, the lock"
+	@echo "make format | lock | clean"
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "lumiwatch needs Python 3.11: install it, or say PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "lumiwatch needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip==26.2"
-	@echo "installing the locked dependencies (about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "installing the locked dependencies into $(VENV) (one to three minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup
@@ -31,13 +36,17 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pip check --disable-pip-version-check
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock:
-	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-find-links --no-emit-index-url --output-file requirements.lock pyproject.toml
+# The lock names public versions only (`torch==2.13.0`, not a local build of it).
+lock: setup
+	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --extra dev --no-annotate --no-emit-find-links --no-emit-index-url \
+	  --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist lumiwatch-demo

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs what Python cannot bring, where that is possible (root and apt); otherwise says in one line what to install.
+# usage: deploy/system-packages.sh [compiler] [browser]
+set -euo pipefail
+
+missing=()
+for need in "$@"; do
+  case "$need" in
+    compiler) command -v g++ >/dev/null || missing+=(g++) ;;
+    browser) command -v chromium >/dev/null || missing+=(chromium) ;;
+    *) echo "system-packages.sh knows 'compiler' and 'browser', not '$need'" >&2; exit 2 ;;
+  esac
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${missing[*]} with apt (once) ..."
+  log=$(mktemp)
+  if DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
+    rm -f "$log"
+    exit 0
+  fi
+  tail -n 5 "$log" >&2
+  rm -f "$log"
+fi
+echo "lumiwatch needs ${missing[*]}: please install it (Debian, Ubuntu: sudo apt-get install ${missing[*]}) and try again" >&2
+exit 2
