@@ -1,0 +1,67 @@
+"""Small real hardware objects for tests of every room: models and inputs, and one signed package."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from hw.fixed_point import quantise
+from hw.formats import DEFAULT_FORMATS, NetworkFormats
+from hw.network import DenseLayer, FirmwareModel, InputStage, ScoreStage
+
+
+def random_model(
+    sizes=(6, 5, 4, 3),
+    *,
+    seed=1,
+    name="anomaly",
+    contract_hash="c0ffee",
+    input_names=None,
+    formats: NetworkFormats = DEFAULT_FORMATS,
+    threshold=8.0,
+) -> FirmwareModel:
+    """Give a firmware model with plausible random parameters; `sizes` runs from inputs to latent values."""
+    rng = np.random.default_rng(seed)
+    layers = []
+    for number, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
+        last = number == len(sizes) - 1
+        layers.append(
+            DenseLayer(
+                name=f"dense{number}",
+                weight_raw=quantise(rng.normal(0, 1.4 / np.sqrt(n_in), (n_in, n_out)), formats.weight),
+                bias_raw=quantise(rng.normal(0, 0.2, n_out), formats.bias),
+                weight_format=formats.weight,
+                bias_format=formats.bias,
+                activation="linear" if last else "relu",
+                result_format=formats.latent if last else formats.hidden,
+            )
+        )
+    return FirmwareModel(
+        name=name,
+        contract_hash=contract_hash,
+        input_names=tuple(input_names or (f"object[{i}].pt" for i in range(sizes[0]))),
+        input_stage=InputStage(
+            quantise(rng.uniform(-20, 80, sizes[0]), formats.offset),
+            quantise(rng.uniform(0.005, 0.05, sizes[0]), formats.scale),
+            formats.scale,
+            formats.standardised,
+            formats.offset,
+        ),
+        layers=tuple(layers),
+        score_stage=ScoreStage("sum_of_squares", formats.score, int(quantise(threshold, formats.score))),
+    )
+
+
+def random_inputs(n_events, n_inputs, *, seed=2, low=-200, high=400) -> np.ndarray:
+    """Give plausible inputs, int16 (n_events, n_inputs)."""
+    return np.random.default_rng(seed).integers(low, high, (n_events, n_inputs), dtype=np.int16)
+
+
+def corner_inputs(n_inputs) -> np.ndarray:
+    """Give the inputs on which wrong rounding or saturation shows first, int16 (n, n_inputs)."""
+    extremes = np.array([-32768, -32767, -1, 0, 1, 32766, 32767], dtype=np.int16)
+    same = np.repeat(extremes[:, None], n_inputs, axis=1)
+    single = np.zeros((len(extremes) * n_inputs, n_inputs), dtype=np.int16)
+    for index in range(n_inputs):
+        single[index * len(extremes) : (index + 1) * len(extremes), index] = extremes
+    mixed = np.random.default_rng(3).choice(extremes, (500, n_inputs)).astype(np.int16)
+    return np.concatenate([same, single, mixed])
