@@ -1,0 +1,81 @@
+"""Errors of the daemon: one class per cause a caller can act on, each with its HTTP status.
+
+The message of every error names the thing and the cure in one line. This module knows no web
+framework: `http_status` is a number that the API happens to use.
+"""
+
+# ruff: noqa: N818 - a cause is named as people say it; the base class says that it is an error
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DaemonError(Exception):
+    """Base of every error the daemon raises on purpose."""
+
+    http_status: ClassVar[int] = 500
+
+
+class SettingsError(DaemonError):
+    """A site cannot be loaded: the message names the file, the key and the cure."""
+
+
+class PortInUse(DaemonError):
+    """The console's address is already taken by another process."""
+
+
+class DatabaseUnusable(DaemonError):
+    """The database cannot be opened, or was written by a newer lumiwatch."""
+
+
+class ProcessFailed(DaemonError):
+    """A process that a command depends on ended, or did not become ready in time."""
+
+
+class NotFound(DaemonError):
+    """No such incident, response, model, package or lineage node."""
+
+    http_status = 404
+
+
+class NotAuthenticated(DaemonError):
+    """The caller showed no valid operator token and no valid session."""
+
+    http_status = 401
+
+
+class NotPermitted(DaemonError):
+    """The operator is known, but is not listed for this action on this model."""
+
+    http_status = 403
+
+
+class DecisionRefused(DaemonError):
+    """The decision came too late or twice: the response no longer waits for one."""
+
+    http_status = 409
+
+
+class NotPossibleNow(DaemonError):
+    """The action does not fit the present state of the incident or response."""
+
+    http_status = 409
+
+
+class InvalidChoice(DaemonError):
+    """The decision names a strategy or an alternative that the proposal does not offer."""
+
+    http_status = 422
+
+
+class StepFailed(DaemonError):
+    """A step of a response could not be done; the response says why and what was left untouched."""
+
+
+class ChildFailed(StepFailed):
+    """A child process (retraining, build) ended without its result."""
+
+
+class VerificationFailed(StepFailed):
+    """The windows after reconfiguration do not agree with the reference; the response rolls back."""

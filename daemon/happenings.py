@@ -1,0 +1,67 @@
+"""Everything that happened, written down in the transaction in which it happened.
+
+One call writes the line in the incident's history and the event that alerts and Kafka read
+later. Knows no Kafka and no chat: they follow `daemon_events` with a cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from daemon.records import EventRecord, IncidentEventRecord, IncidentRecord
+
+ACTOR = "lumiwatch"
+"""The actor of what happens without a person."""
+
+
+def record_happening(
+    session: Session,
+    incident: IncidentRecord,
+    kind: str,
+    text: str,
+    *,
+    now: datetime,
+    actor: str = ACTOR,
+    response_id: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one happening of an incident into its history and into the events.
+
+    Parameters
+    ----------
+    kind
+        ``incident.opened``, ``incident.extended``, ``incident.acknowledged``, ``incident.recovered``,
+        ``incident.resolved``, ``incident.note``, ``response.proposed``, ``response.decided``,
+        ``response.step``, ``response.ended``.
+    text
+        One sentence for people.
+    """
+    content = dict(detail or {})
+    session.add(
+        IncidentEventRecord(
+            incident_id=incident.id,
+            at=now,
+            kind=kind,
+            actor=actor,
+            text=text,
+            response_id=response_id,
+            detail=content,
+        )
+    )
+    session.add(
+        EventRecord(
+            at=now,
+            kind=kind,
+            actor=actor,
+            model=incident.model,
+            incident_id=incident.id,
+            response_id=response_id,
+            simulated=incident.simulated,
+            text=text,
+            detail=content,
+        )
+    )

@@ -1,0 +1,161 @@
+"""Who may decide, and what a proposal offers: pure functions over a model's policy.
+
+Knows no database, no clock and no workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from daemon.errors import InvalidChoice, NotPermitted
+from daemon.records import DecisionKind
+from daemon.settings import PolicySettings
+from streams.verdict import Verdict
+
+LEAST_INVASIVE = "least_invasive"
+"""What an approval without a named strategy means: the least invasive strategy that passes."""
+
+_STRATEGY_TEXT = {
+    "input_recalibration": "Recalibrate the input scales; no network weight changes.",
+    "batchnorm": "Refresh the batch-normalisation statistics.",
+    "bias": "Retrain the biases only.",
+    "last_layer": "Retrain the last layer.",
+    "layers": "Retrain the last layers.",
+    "all_weights": "Retrain every weight.",
+}
+
+
+class Option(BaseModel):
+    """One strategy the operator may choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: str
+    text: str
+    default: bool = False
+
+
+class Alternative(BaseModel):
+    """One answer other than retraining."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Literal["prescale_out", "reject"]
+    text: str
+
+
+class Proposal(BaseModel):
+    """What an operator is asked; stored with the response, and never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    summary: str
+    options: tuple[Option, ...]  # the first is "least invasive that passes"
+    alternatives: tuple[Alternative, ...]
+    approvers: tuple[str, ...]
+    approvals_needed: int
+    verify_lumisections: int
+    expected_plan: str = "weights"
+    package: str
+    run: int
+    first_lumisection: int
+    last_lumisection: int
+    reference_id: str | None
+
+
+def propose(policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int) -> Proposal:
+    """Say what to offer for an incident.
+
+    Parameters
+    ----------
+    policy
+        The model's policy: strategies are offered in its order, and only those.
+    verdict
+        The latest alarm.
+    onset_lumisection
+        First lumisection of the episode; retraining uses data from here on.
+    """
+    options = [
+        Option(
+            strategy=LEAST_INVASIVE,
+            text="Try the strategies from the least invasive on; take the first that passes.",
+            default=True,
+        )
+    ]
+    options += [Option(strategy=name, text=_STRATEGY_TEXT[name]) for name in policy.strategies]
+    return Proposal(
+        summary=(
+            f"{verdict.model}: retrain on lumisections {onset_lumisection}-{verdict.lumisection} "
+            f"of run {verdict.run}, prove it bit by bit, load the weights, "
+            f"verify {policy.verify_lumisections} lumisections or roll back."
+        ),
+        options=tuple(options),
+        alternatives=(
+            Alternative(decision="prescale_out", text=policy.prescale_instruction),
+            Alternative(decision="reject", text="Leave the firmware as it is; the incident stays open."),
+        ),
+        approvers=policy.approvers,
+        approvals_needed=policy.approvals_needed,
+        verify_lumisections=policy.verify_lumisections,
+        package=verdict.package,
+        run=verdict.run,
+        first_lumisection=onset_lumisection,
+        last_lumisection=verdict.lumisection,
+        reference_id=verdict.reference_id,
+    )
+
+
+def check_may_decide(proposal: Proposal, response_id: str, operator: str) -> None:
+    """Refuse anyone the proposal does not list.
+
+    Raises
+    ------
+    NotPermitted
+        The operator may look, but not decide.
+    """
+    if operator not in proposal.approvers:
+        raise NotPermitted(
+            f"operator {operator!r} may not decide {response_id}: "
+            f"ask {' or '.join(proposal.approvers)}, or add the name to policy.approvers in model.toml"
+        )
+
+
+def check_choice(proposal: Proposal, kind: DecisionKind, strategy: str | None) -> str | None:
+    """Check a decision; return the strategy it asks for, or None for "least invasive that passes".
+
+    Raises
+    ------
+    InvalidChoice
+        The proposal does not offer it, or a strategy was named without approving.
+    """
+    if kind is not DecisionKind.APPROVE:
+        if strategy is not None:
+            raise InvalidChoice(f"a strategy goes with an approval, not with {kind.value}: leave it out")
+        return None
+    if strategy is None or strategy == LEAST_INVASIVE:
+        return None
+    offered = [option.strategy for option in proposal.options]
+    if strategy not in offered:
+        raise InvalidChoice(f"strategy {strategy!r} is not offered; choose one of: {', '.join(offered)}")
+    return strategy
+
+
+def strategies_to_try(policy: PolicySettings, requested: str | None) -> tuple[str, ...]:
+    """Give the strategies for the retraining, in the order in which they are preferred."""
+    return (requested,) if requested is not None else tuple(policy.strategies)
+
+
+def outcome_of(
+    kinds: Sequence[tuple[DecisionKind, str | None]], approvals_needed: int
+) -> DecisionKind | None:
+    """Say what the decisions so far amount to; None while approvals are still missing.
+
+    One rejection or one "prescale out" decides at once; approvals are counted.
+    """
+    for kind, _ in kinds:
+        if kind is not DecisionKind.APPROVE:
+            return kind
+    return DecisionKind.APPROVE if len(kinds) >= approvals_needed else None

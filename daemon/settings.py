@@ -1,0 +1,341 @@
+"""A site: `lumiwatch.toml` and `models/<name>/model.toml`, read, checked and with paths resolved.
+
+Every key of `lumiwatch.toml` can be an environment variable (`LUMIWATCH_CONSOLE__PORT=8700`),
+which wins over the file. Secrets are never in these files: keys that end in `_file` say where
+they are. This module opens no database and no network connection, and reads no secret.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from daemon.errors import SettingsError
+from streams.contract import Contract, load_contract
+from streams.errors import StreamsError
+
+SITE_FILE = "lumiwatch.toml"
+StrategyName = Literal["input_recalibration", "batchnorm", "bias", "last_layer", "layers", "all_weights"]
+PlanKind = Literal["nothing", "weights", "partial", "full"]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """Where the broker is. Without `bootstrap`, `lumiwatch up` starts the embedded one."""
+
+    bootstrap: str | None = None
+    partitions: int = Field(default=4, ge=1, le=64)
+
+
+class ConsoleSettings(_Section):
+    """Where console and API listen. Anything but loopback must be said on purpose."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8642, ge=0, le=65535)
+    allow_remote: bool = False
+    public_url: str | None = None  # what links in messages start with, behind a proxy
+    session_hours: float = Field(default=12.0, gt=0, le=168)
+
+    @model_validator(mode="after")
+    def _loopback_unless_said(self) -> ConsoleSettings:
+        if not self.allow_remote and self.host != "localhost" and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is not loopback: set console.allow_remote = true if you mean it"
+            )
+        return self
+
+
+class MattermostSettings(_Section):
+    """The chat: a bot account, or an incoming webhook as the fallback."""
+
+    url: str | None = None
+    token_file: Path | None = None
+    channel_id: str | None = None
+    replay_channel_id: str | None = None
+    webhook_url_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> MattermostSettings:
+        bot = (self.url, self.token_file, self.channel_id)
+        if any(bot) and not all(bot):
+            raise ValueError("a bot needs url, token_file and channel_id: give all three, or none")
+        return self
+
+
+class OperatorSettings(_Section):
+    """One person who may act: the file holds the person's API token."""
+
+    token_file: Path
+    full_name: str = ""
+
+
+class HardwareSettings(_Section):
+    """Keys that sign and check firmware packages. Without files, keys are made in the state folder."""
+
+    signing_key_file: Path | None = None
+    trusted_keys_dir: Path | None = None
+
+
+class SiteSettings(BaseSettings):
+    """The keys of `lumiwatch.toml`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LUMIWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    site: str = Field(min_length=1, max_length=80)
+    state_dir: Path = Path("state")
+    database_url: str | None = None
+    kafka: KafkaSettings = KafkaSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    mattermost: MattermostSettings = MattermostSettings()
+    operators: dict[_Name, OperatorSettings] = Field(default_factory=dict)
+    hardware: HardwareSettings = HardwareSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file (handed in as arguments)."""
+        return env_settings, init_settings
+
+
+class WatchSettings(_Section):
+    """When a window is judged, and how strict."""
+
+    minimum_events: int = Field(default=2000, ge=1)
+    false_alarm_budget: float = Field(default=1e-3, gt=0, lt=1)  # per lumisection, all families together
+    rate_band: float = Field(default=0.10, gt=0, lt=1)  # relative deviation of the accept rate people accept
+    allowed_lateness_s: float = Field(default=60.0, ge=0)
+    recorder_prescale: int = Field(default=1, ge=1)
+
+
+class PolicySettings(_Section):
+    """Who decides, what may be offered, and how success is checked."""
+
+    approvers: tuple[_Name, ...] = Field(min_length=1)
+    approvals_needed: int = Field(default=1, ge=1)
+    strategies: tuple[StrategyName, ...] = Field(min_length=1)  # least invasive first
+    auto_plan_kinds: tuple[PlanKind, ...] = ()
+    verify_lumisections: int = Field(default=10, ge=1)
+    verify_allowed_misses: int = Field(default=1, ge=0)  # windows that may exceed without a rollback
+    verify_timeout_s: float = Field(default=3600.0, gt=0)
+    decision_timeout_s: float = Field(default=7 * 86400.0, gt=0)
+    prescale_instruction: str = (
+        "Prescale the algorithm out: ask the shift leader for the prescale column without it."
+    )
+
+    @field_validator("strategies", "approvers")
+    @classmethod
+    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a value twice: list each once")
+        return value
+
+    @model_validator(mode="after")
+    def _enough_approvers(self) -> PolicySettings:
+        if self.approvals_needed > len(self.approvers):
+            raise ValueError(
+                f"approvals_needed = {self.approvals_needed}, but {len(self.approvers)} approvers are listed"
+            )
+        return self
+
+
+class RetrainSettings(_Section):
+    """Bounds of a retraining."""
+
+    seed: int = 1
+    minimum_events: int = Field(default=5000, ge=100)
+    timeout_s: float = Field(default=1800.0, gt=0)
+
+
+class FirmwareSettings(_Section):
+    """Which toolchain builds, and which board runs the model."""
+
+    toolchain: str = "hls4ml"
+    board: str = "emulated"  # "emulated" (started by lumiwatch), or "host:port" of an IPbus board
+    build_timeout_s: float = Field(default=1800.0, gt=0)
+
+
+class ModelSettings(_Section):
+    """The keys of one `model.toml`."""
+
+    name: _Name
+    description: str = ""
+    contract: Path = Path("contract.toml")
+    watch: WatchSettings = WatchSettings()
+    policy: PolicySettings
+    retrain: RetrainSettings = RetrainSettings()
+    firmware: FirmwareSettings = FirmwareSettings()
+
+
+@dataclass(frozen=True)
+class SiteModel:
+    """One monitored model of a site: its settings and its parsed contract."""
+
+    name: str
+    folder: Path
+    settings: ModelSettings
+    contract_path: Path
+    contract: Contract
+
+    @property
+    def policy(self) -> PolicySettings:
+        """Shorthand for `settings.policy`."""
+        return self.settings.policy
+
+
+@dataclass(frozen=True)
+class Site:
+    """A loaded site; every path is absolute."""
+
+    folder: Path
+    settings: SiteSettings
+    state_dir: Path
+    database_url: str
+    models: Mapping[str, SiteModel]
+
+    @property
+    def name(self) -> str:
+        """What the site calls itself."""
+        return self.settings.site
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Where lumiwatch keeps the secrets it makes itself (mode 0700)."""
+        return self.state_dir / "secrets"
+
+    def path(self, relative: Path) -> Path:
+        """Absolute path of a path in `lumiwatch.toml` (relative ones start at the site's folder)."""
+        return relative if relative.is_absolute() else self.folder / relative
+
+    def console_url(self, port: int | None = None) -> str:
+        """Give what a browser on this machine opens, without a trailing slash."""
+        console = self.settings.console
+        if console.public_url:
+            return console.public_url.rstrip("/")
+        host = f"[{console.host}]" if ":" in console.host else console.host
+        return f"http://{host}:{port or console.port}"
+
+
+def load_site(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Site:
+    """Read a site folder and check all of it.
+
+    Parameters
+    ----------
+    path
+        The site's folder, or its `lumiwatch.toml`.
+    overrides
+        Keys that win over the file but not over the environment, nested as in the file:
+        ``{"state_dir": "/tmp/x", "console": {"port": 0}}``.
+
+    Raises
+    ------
+    SettingsError
+        A file is missing or malformed, or a key is unknown, missing or wrong.
+    """
+    file = path / SITE_FILE if path.is_dir() or path.suffix != ".toml" else path
+    folder = file.parent.resolve()
+    content = _merge(_read_toml(file), overrides or {})
+    try:
+        settings = SiteSettings(**content)
+    except ValidationError as error:
+        raise SettingsError(_explain(file, error)) from error
+    state_dir = settings.state_dir if settings.state_dir.is_absolute() else folder / settings.state_dir
+    database_url = settings.database_url or f"sqlite:///{state_dir / 'lumiwatch.sqlite'}"
+    models = _load_models(folder / "models")
+    _check_operators(file, settings, models)
+    return Site(folder, settings, state_dir, database_url, models)
+
+
+def _load_models(folder: Path) -> dict[str, SiteModel]:
+    files = sorted(folder.glob("*/model.toml"))
+    if not files:
+        raise SettingsError(
+            f"{folder}: no models/<name>/model.toml found; add one (deploy/site has an example)"
+        )
+    models: dict[str, SiteModel] = {}
+    for file in files:
+        try:
+            settings = ModelSettings(**_read_toml(file))
+        except ValidationError as error:
+            raise SettingsError(_explain(file, error)) from error
+        if settings.name != file.parent.name:
+            raise SettingsError(
+                f"{file}: name = {settings.name!r}, but its folder is {file.parent.name!r}; make them equal"
+            )
+        contract_path = file.parent / settings.contract
+        try:
+            contract = load_contract(contract_path)
+        except StreamsError as error:
+            raise SettingsError(str(error)) from error
+        models[settings.name] = SiteModel(settings.name, file.parent, settings, contract_path, contract)
+    return models
+
+
+def _check_operators(file: Path, settings: SiteSettings, models: Mapping[str, SiteModel]) -> None:
+    known = set(settings.operators) or {"local"}
+    for model in models.values():
+        strangers = sorted(set(model.policy.approvers) - known)
+        if strangers:
+            raise SettingsError(
+                f"{model.folder / 'model.toml'}: policy.approvers names {', '.join(strangers)}, "
+                f"but {file.name} has no [operators.{strangers[0]}]; add it with its token_file "
+                f"(known: {', '.join(sorted(known))})"
+            )
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{file}: no such file; give a site folder (deploy/site is an example)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{file}: cannot be read ({error}); check the file and its permissions"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: not valid TOML ({error}); mend that line") from error
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = _merge(below, value) if both_tables else value
+    return merged
+
+
+def _explain(file: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
+    cause = {
+        "missing": "is missing: add it",
+        "extra_forbidden": "is unknown: remove it or correct its name",
+    }.get(first["type"], first["msg"].removeprefix("Value error, "))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{file}: key {key}: {cause}{more}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

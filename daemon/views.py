@@ -1,0 +1,277 @@
+"""What the API, the console and the command line show: read models, as pydantic classes.
+
+Plain data with units in names. Knows no database and no web framework.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from daemon.records import (
+    DecisionKind,
+    IncidentState,
+    NotificationState,
+    ResponseState,
+    StepState,
+)
+from streams.verdict import Verdict
+
+
+class View(BaseModel):
+    """Base of all views."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class VerdictView(Verdict):
+    """One verdict on the timeline, with the time it reached the daemon."""
+
+    received_at: datetime
+
+
+class ModelStatus(View):
+    """How one monitored model is now."""
+
+    model: str
+    description: str
+    contract_version: int
+    n_inputs: int
+    verdict: VerdictView | None
+    package: str | None  # of the latest judged window
+    reference_id: str | None
+    incident: IncidentView | None
+    response: ResponseView | None
+    windows_judged: int
+    rate_band: float
+    board: str
+    toolchain: str
+    approvers: list[str]
+
+
+class IncidentView(View):
+    """One incident in a list."""
+
+    id: str
+    model: str
+    state: IncidentState
+    simulated: bool
+    run: int
+    onset_lumisection: int
+    first_lumisection: int
+    last_run: int
+    last_lumisection: int
+    families: list[str]
+    reason: str
+    package: str
+    reference_id: str | None
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
+    instruction: str | None
+
+
+class IncidentEventView(View):
+    """One line of an incident's history."""
+
+    at: datetime
+    kind: str
+    actor: str
+    text: str
+    response_id: str | None
+    detail: dict[str, Any]
+
+
+class StepView(View):
+    """One step of a response."""
+
+    number: int
+    name: str
+    title: str
+    state: StepState
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: float
+    detail: str
+    result: dict[str, Any]
+
+
+class DecisionView(View):
+    """One operator's answer."""
+
+    operator: str
+    kind: DecisionKind
+    strategy: str | None
+    comment: str
+    via: str
+    at: datetime
+
+
+class ResponseView(View):
+    """One response in a list."""
+
+    id: str
+    incident_id: str
+    model: str
+    state: ResponseState
+    requested_by: str
+    created_at: datetime
+    decided_at: datetime | None
+    decided_by: str | None
+    ended_at: datetime | None
+    strategy_requested: str | None
+    strategy: str | None
+    previous_package: str | None
+    candidate_package: str | None
+    training_id: str | None
+    reference_id: str | None
+    current_step: str | None
+    progress: float
+    outcome: str | None
+
+
+class ResponseDetail(ResponseView):
+    """One response with its proposal, decisions and steps."""
+
+    proposal: dict[str, Any]  # see policy.Proposal
+    decisions: list[DecisionView]
+    steps: list[StepView]
+
+
+class NotificationView(View):
+    """One message to the outside, with its exact payload."""
+
+    id: str
+    incident_id: str | None
+    channel: str
+    action: str
+    payload: dict[str, Any]
+    state: NotificationState
+    attempts: int
+    created_at: datetime
+    delivered_at: datetime | None
+    post_id: str | None
+    root_id: str | None
+    last_error: str | None
+
+
+class IncidentDetail(IncidentView):
+    """One incident with everything that belongs to it."""
+
+    opening_verdict: dict[str, Any]
+    latest_verdict: dict[str, Any]
+    events: list[IncidentEventView]
+    responses: list[ResponseView]
+    notifications: list[NotificationView]
+
+
+class EventView(View):
+    """One happening, as published to `lumiwatch.events`."""
+
+    sequence: int
+    id: str
+    at: datetime
+    kind: str
+    actor: str
+    model: str | None
+    incident_id: str | None
+    response_id: str | None
+    simulated: bool
+    text: str
+    detail: dict[str, Any]
+
+
+class WindowView(View):
+    """One window: all summaries of one model, lumisection and package."""
+
+    model: str
+    run: int
+    lumisection: int
+    package: str
+    state: str
+    n_events: int
+    n_accept: int | None
+    late_events: int
+    accept_rate: float | None
+    expected_rate: float | None
+    pileup: float | None
+
+
+class ReferenceView(View):
+    """One reference and who approved it."""
+
+    id: str
+    model: str
+    package: str
+    state: str
+    parent_id: str | None
+    built_from: str
+    approved_by: str | None
+    approved_at: datetime | None
+
+
+class PackageView(View):
+    """One firmware package known to the site."""
+
+    id: str
+    name: str
+    path: str
+    structure_hash: str
+    weights_hash: str
+    contract_hash: str
+    state: str
+
+
+class BoardStatus(View):
+    """What one board says of itself; `reachable` is false when it does not answer."""
+
+    model: str
+    address: str
+    reachable: bool
+    error: str | None = None
+    package_id: str | None = None
+    structure_hash: str | None = None
+    weights_hash: str | None = None
+    active_bank: int | None = None
+    counters: dict[str, int] = {}
+
+
+class LineageNode(View):
+    """One artefact."""
+
+    id: str
+    kind: str
+    depth: int  # steps away from the node asked for; negative: made from it
+
+
+class LineageEdge(View):
+    """One "made from"."""
+
+    child: str
+    parent: str
+    relation: str
+
+
+class LineageGraph(View):
+    """Everything an artefact was made from (and, when asked, what was made from it)."""
+
+    root: str
+    nodes: list[LineageNode]
+    edges: list[LineageEdge]
+
+
+class Health(View):
+    """Whether the daemon is ready for work, and if not, why."""
+
+    ready: bool
+    version: str
+    site: str
+    checks: dict[str, str]  # name -> "ok" or what is wrong
+
+
+ModelStatus.model_rebuild()
