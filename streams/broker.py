@@ -28,6 +28,7 @@ from streams.topics import TOPICS
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 3.0
 ADMIN_TIMEOUT_MS: Final = 10_000
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -154,7 +155,7 @@ class EmbeddedBroker:
         self.stop()
 
     def _start_once(self) -> None:
-        if _listens(self._port):
+        if _connects(self.bootstrap):
             raise PortInUse(
                 f"port {self._port} on {HOST} is in use: stop the program that has it, or choose another port"
             )
@@ -186,7 +187,7 @@ class EmbeddedBroker:
             if not self.running:
                 self.stop()
                 self._raise_failed(start_of_output)
-            if _listens(self._port) and _answers(self.bootstrap):
+            if _connects(self.bootstrap) and _answers(self.bootstrap):
                 return
             time.sleep(0.02)
         self.stop()
@@ -271,6 +272,10 @@ def topic_identity(bootstrap: str, topic: str) -> str:
 @contextlib.contextmanager
 def _admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
     """Admin client that is closed again, with an unreachable broker as `BrokerError`."""
+    unreachable = f"no broker answers at {bootstrap}: start it, or mend [kafka] bootstrap"
+    if not any(_connects(address) for address in bootstrap.split(",")):
+        # asked first, because the client would try for long and leave its sockets open
+        raise BrokerError(unreachable)
     try:
         client = KafkaAdminClient(
             bootstrap_servers=bootstrap,
@@ -279,17 +284,20 @@ def _admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
             bootstrap_timeout_ms=ADMIN_TIMEOUT_MS,
         )
     except KafkaError as error:
-        raise BrokerError(f"no broker answers at {bootstrap}: start it, or mend [kafka] bootstrap") from error
+        raise BrokerError(unreachable) from error
     try:
         yield client
     finally:
         client.close()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((HOST, port)) == 0
+def _connects(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _answers(bootstrap: str) -> bool:
