@@ -215,3 +215,11 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
     tail = (1.0 - confidence) / 2.0
     low = 0.0 if count == 0 else float(stats.chi2.ppf(tail, 2 * count) / 2.0)
     return low, float(stats.chi2.isf(tail, 2 * (count + 1)) / 2.0)
+
+
+def kolmogorov_threshold(probability: float) -> float:
+    """Scaled distance that two large samples of one continuous distribution exceed with this probability.
+
+    Asymptotic (Kolmogorov 1933); conservative where codes tie.
+    """
+    return float(stats.kstwobign.isf(probability))

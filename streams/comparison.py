@@ -1,0 +1,122 @@
+"""Comparison of two summaries, statistic by statistic. Knows no threshold and judges nothing.
+
+Three families: ``inputs`` (largest scaled Kolmogorov-Smirnov distance over all inputs), ``score`` (the
+same of the score) and ``rate`` (pull of the accept rate). Calibration of a reference and assessment of a
+window both use it, so that what is calibrated is what is judged.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.errors import SummaryError
+from streams.statistics import ks_from_counts, rate_pull
+from streams.summary import Counts, Layout, Summary
+
+INPUTS: Final = "inputs"
+SCORE: Final = "score"
+RATE: Final = "rate"
+FAMILIES: Final = (INPUTS, SCORE, RATE)
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A window's counts against those of a reference.
+
+    Attributes
+    ----------
+    input_distance
+        Kolmogorov-Smirnov distance of each input, flow bins included; shape (n_inputs,).
+    input_mean_shift
+        Mean of the window minus mean of the reference of each input, in codes (LSB), flow bins counting as
+        one code beyond the range; shape (n_inputs,).
+    size
+        ``sqrt(n m / (n + m))``: a distance times this is the scaled statistic.
+    score_distance
+        Kolmogorov-Smirnov distance of the score.
+    rate_pull
+        Signed pull of the accept rate (two-proportion z).
+    accept_rate, expected_rate
+        Accepted over all events, of the window and of the reference.
+    """
+
+    input_distance: Floats
+    input_mean_shift: Floats
+    size: float
+    score_distance: float
+    rate_pull: float
+    accept_rate: float
+    expected_rate: float
+
+    @property
+    def rate_deviation(self) -> float | None:
+        """Relative deviation of the accept rate; None where nothing is expected."""
+        return self.accept_rate / self.expected_rate - 1.0 if self.expected_rate > 0 else None
+
+    def effect(self, family: str) -> float:
+        """Size of the difference in one family, whatever the number of events.
+
+        Distance in 0..1 for ``inputs`` and ``score``, absolute relative deviation for ``rate``. A rate
+        where none is expected counts as an effect of 1.
+        """
+        if family == INPUTS:
+            return float(self.input_distance.max(initial=0.0))
+        if family == SCORE:
+            return self.score_distance
+        deviation = self.rate_deviation
+        if deviation is None:
+            return 1.0 if self.accept_rate > 0 else 0.0
+        return abs(deviation)
+
+    def value(self, family: str) -> float:
+        """Significance of the difference in one family: the number that thresholds are set for."""
+        if family == RATE:
+            return abs(self.rate_pull)
+        return self.effect(family) * self.size
+
+
+def compare(window: Summary, expected: Summary) -> Comparison:
+    """Compare two summaries of one contract, of whatever run, lumisection and package.
+
+    Raises
+    ------
+    SummaryError
+        They were made under different contracts.
+    """
+    if window.contract_hash != expected.contract_hash or window.layout != expected.layout:
+        raise SummaryError(
+            f"summaries of contracts {window.contract_hash[:12]} and {expected.contract_hash[:12]} cannot be "
+            "compared: build a reference under the contract in use"
+        )
+    n, m = window.n_events, expected.n_events
+    distance, shift = _compare_inputs(window.inputs, n, expected.inputs, m, window.layout)
+    return Comparison(
+        input_distance=distance,
+        input_mean_shift=shift,
+        size=float(np.sqrt(n * m / (n + m))) if n and m else 0.0,
+        score_distance=ks_from_counts(window.score, expected.score).distance,
+        rate_pull=rate_pull(window.n_accept, n, expected.n_accept, m),
+        accept_rate=window.n_accept / n if n else 0.0,
+        expected_rate=expected.n_accept / m if m else 0.0,
+    )
+
+
+def _compare_inputs(first: Counts, n: int, second: Counts, m: int, layout: Layout) -> tuple[Floats, Floats]:
+    """Distances and mean shifts of all inputs at once.
+
+    Every input's histogram adds up to the number of events, so one running sum over the flat difference
+    of densities starts anew at 0 with each input. The mean shift is minus the sum of that running sum.
+    """
+    if not n or not m or not layout.n_inputs:
+        return np.zeros(layout.n_inputs), np.zeros(layout.n_inputs)
+    # integer arithmetic, so that the sum over thousands of bins is exact
+    running = np.cumsum(first * m - second * n)
+    starts = np.array(layout.starts[:-1])
+    scale = 1.0 / (float(n) * float(m))
+    distance = np.maximum.reduceat(np.abs(running), starts) * scale
+    shift = -np.add.reduceat(running.astype(np.float64), starts) * scale
+    return distance, shift

@@ -1,0 +1,227 @@
+"""What the sequence of assessments of one model says now: good, warning, alarm, or nothing.
+
+A fold over stored assessments, rebuilt at start and never pickled. Refuses to know where assessments
+come from, who hears of a verdict and what is done about it.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+from river.drift import ADWIN
+
+from streams.assessment import Assessment, InputShift, Judgement
+
+HISTORY: Final = 3
+"""Judged windows of one run that are looked at together."""
+EXCEEDING_FOR_ALARM: Final = 2
+"""How many of them must exceed to raise the alarm."""
+GOOD_TO_RECOVER: Final = 3
+"""Judged windows in a row without excess that end an alarm."""
+SLOW_DRIFT_DELTA: Final = 0.002
+SLOW_DRIFT_MEAN_PULL: Final = 1.0
+"""Mean pull of ADWIN's current window below which a change is no drift: a finite reference is noise too."""
+
+RATE_FAMILY: Final = "rate"
+
+
+class State(StrEnum):
+    """What is said of a model after a window."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    ALARM = "alarm"
+    INSUFFICIENT = "insufficient"
+    NOT_JUDGED = "not_judged"
+
+
+class Verdict(BaseModel):
+    """What the sequence of assessments says after one window.
+
+    Attributes
+    ----------
+    id
+        The same for the same window, package and revision: consumers drop repeated ones by it.
+    revision
+        1 for the first verdict of the window, more after late data.
+    families
+        Names of the families that exceed in this window.
+    reason
+        One sentence for a shifter.
+    onset_lumisection
+        First exceeding lumisection of the current episode; None outside an episode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    model: str
+    run: int
+    lumisection: int
+    revision: int = 1
+    state: State
+    families: tuple[str, ...] = ()
+    reason: str
+    package: str
+    reference_id: str | None = None
+    reference_package: str | None = None
+    n_events: int
+    accept_rate: float
+    expected_rate: float | None = None
+    rate_deviation: float | None = None
+    worst_inputs: tuple[InputShift, ...] = ()
+    simulated: bool = False
+    onset_lumisection: int | None = None
+
+
+def verdict_id(assessment: Assessment) -> str:
+    """Name of the verdict on an assessment: stable over restarts and redelivery."""
+    a = assessment
+    key = json.dumps([a.model, a.run, a.lumisection, a.package, a.revision])
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+class _Track:
+    """Sequence of judged windows of one package against one reference."""
+
+    def __init__(self) -> None:
+        self._run: int | None = None
+        self._recent: deque[tuple[int, bool]] = deque(maxlen=HISTORY)
+        self._good_in_a_row = 0
+        self._onset: int | None = None
+        self._alarm = False
+        self._slow = False
+        self._slow_since: int | None = None
+        self._adwin = ADWIN(delta=SLOW_DRIFT_DELTA, clock=1)
+
+    def update(self, assessment: Assessment) -> tuple[State, str, int | None]:
+        """State, reason and onset after a judged assessment."""
+        if assessment.run != self._run:
+            self._run = assessment.run
+            self._recent.clear()
+        exceeded = bool(assessment.exceeded_families)
+        self._recent.append((assessment.lumisection, exceeded))
+        self._good_in_a_row = 0 if exceeded else self._good_in_a_row + 1
+        self._watch_slow_drift(assessment)
+        bad = [lumisection for lumisection, is_bad in self._recent if is_bad]
+        if self._alarm and self._good_in_a_row >= GOOD_TO_RECOVER:
+            self._alarm, self._onset = False, None
+            return State.GOOD, f"Back to good: {GOOD_TO_RECOVER} judged lumisections in a row agree.", None
+        if not self._alarm and len(bad) >= EXCEEDING_FOR_ALARM:
+            self._alarm, self._onset = True, bad[0]
+        if self._alarm:
+            return State.ALARM, self._alarm_reason(assessment, exceeded=exceeded, n_bad=len(bad)), self._onset
+        if exceeded:
+            return State.WARNING, f"{describe_excess(assessment)}; not confirmed yet.", assessment.lumisection
+        if self._slow:
+            mean = self._adwin.estimation
+            since = f"since about LS {self._slow_since}" if self._slow_since is not None else "lately"
+            reason = f"Slow drift of the accept rate {since}: {mean:+.1f} standard deviations on average."
+            return State.WARNING, reason, self._slow_since
+        return State.GOOD, "All statistics within their thresholds.", None
+
+    def _alarm_reason(self, assessment: Assessment, *, exceeded: bool, n_bad: int) -> str:
+        if exceeded:
+            judged = len(self._recent)
+            return f"{describe_excess(assessment)}; {n_bad} of the last {judged} judged lumisections exceed."
+        return (
+            f"Alarm since LS {self._onset}; this lumisection agrees "
+            f"({self._good_in_a_row} of {GOOD_TO_RECOVER} needed to recover)."
+        )
+
+    def _watch_slow_drift(self, assessment: Assessment) -> None:
+        """Feed ADWIN (Bifet and Gavalda 2007) the accept-rate pull of the window."""
+        if assessment.rate_pull is None:
+            return
+        self._adwin.update(assessment.rate_pull)
+        changed = bool(self._adwin.drift_detected)
+        if changed and not self._slow:
+            self._slow_since = max(assessment.lumisection - int(self._adwin.width) + 1, 1)
+        off = abs(self._adwin.estimation) >= SLOW_DRIFT_MEAN_PULL
+        self._slow = (self._slow or changed) and off
+        if not self._slow:
+            self._slow_since = None
+
+
+def describe_excess(assessment: Assessment) -> str:
+    """Words for what exceeds in an assessment, the most telling first.
+
+    Examples
+    --------
+    ``Accept rate 11.9 % instead of 10.0 % (+19 %); inputs disagree, worst jet[0].pt (mean +2.3 LSB)``
+    """
+    parts: list[str] = []
+    for name in assessment.exceeded_families:
+        if (
+            name == RATE_FAMILY
+            and assessment.expected_rate is not None
+            and assessment.rate_deviation is not None
+        ):
+            parts.append(
+                f"accept rate {assessment.accept_rate:.2%} instead of {assessment.expected_rate:.2%}"
+                f" ({assessment.rate_deviation:+.0%})"
+            )
+        elif name == "inputs" and assessment.worst_inputs:
+            worst = assessment.worst_inputs[0]
+            parts.append(f"inputs disagree, worst {worst.name} (mean {worst.mean_shift_lsb:+.2f} LSB)")
+        else:
+            family = assessment.family(name)
+            parts.append(f"{name} differs ({family.value:.1f}, threshold {family.threshold:.1f})")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+class VerdictChain:
+    """Sequential judgement of one model.
+
+    Windows of different packages, or judged against different references, are separate sequences: what
+    an old firmware did never counts against a new one.
+    """
+
+    def __init__(self) -> None:
+        self._tracks: dict[tuple[str, str | None], _Track] = {}
+
+    def update(self, assessment: Assessment) -> Verdict:
+        """Judge one more assessment, in stored order.
+
+        Parameters
+        ----------
+        assessment
+            The next one. If it is not judged, the sequence stays as it is.
+        """
+        onset: int | None = None
+        if assessment.judgement is Judgement.JUDGED:
+            track = self._tracks.setdefault((assessment.package, assessment.reference_id), _Track())
+            state, reason, onset = track.update(assessment)
+        else:
+            state, reason = State(assessment.judgement.value), assessment.reason
+        return Verdict(
+            id=verdict_id(assessment),
+            model=assessment.model,
+            run=assessment.run,
+            lumisection=assessment.lumisection,
+            revision=assessment.revision,
+            state=state,
+            families=assessment.exceeded_families,
+            reason=reason,
+            package=assessment.package,
+            reference_id=assessment.reference_id,
+            reference_package=assessment.reference_package,
+            n_events=assessment.n_events,
+            accept_rate=assessment.accept_rate,
+            expected_rate=assessment.expected_rate,
+            rate_deviation=assessment.rate_deviation,
+            worst_inputs=assessment.worst_inputs,
+            simulated=assessment.simulated,
+            onset_lumisection=onset,
+        )
+
+
+def fold(assessments: Iterable[Assessment]) -> list[Verdict]:
+    """Verdicts on a whole sequence of assessments of one model, in stored order."""
+    chain = VerdictChain()
+    return [chain.update(assessment) for assessment in assessments]
