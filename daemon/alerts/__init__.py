@@ -1,0 +1,1 @@
+"""What lumiwatch says to the control room, and how it makes sure that it is heard exactly once."""

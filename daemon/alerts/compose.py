@@ -1,0 +1,229 @@
+"""Turns what the daemon knows of an incident into messages: the head of its thread, and the replies below.
+
+The head always tells the present state of the whole incident and is edited in place; a reply tells one
+happening. Refuses to know the database and the chat: views come in, messages come out.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from daemon import views
+from daemon.alerts.message import AlertMessage, Comparison, Proposal, RunConditions, Stage
+from daemon.records import DecisionKind, IncidentState, ResponseState
+
+_MAX_INPUTS = 6
+
+_ENDED = {
+    ResponseState.SUCCEEDED: Stage.RECONFIGURED,
+    ResponseState.REJECTED: Stage.REJECTED,
+    ResponseState.PRESCALED_OUT: Stage.PRESCALED_OUT,
+    ResponseState.ROLLED_BACK: Stage.ROLLED_BACK,
+    ResponseState.FAILED: Stage.FAILED,
+}
+_DECIDED = {
+    DecisionKind.APPROVE.value: Stage.APPROVED,
+    DecisionKind.REJECT.value: Stage.REJECTED,
+    DecisionKind.PRESCALE_OUT.value: Stage.PRESCALED_OUT,
+}
+
+
+class Means(Protocol):
+    """Means of one input in the window and in its reference."""
+
+    @property
+    def actual(self) -> float:
+        """Of the window, in `unit`."""
+        ...
+
+    @property
+    def expected(self) -> float:
+        """Of the reference, in `unit`."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Physical unit."""
+        ...
+
+
+def head(
+    incident: views.IncidentDetail,
+    response: views.ResponseDetail | None,
+    *,
+    site: str,
+    console_url: str,
+    conditions: RunConditions | None,
+    means: Mapping[str, Means],
+) -> AlertMessage:
+    """Write the head of an incident's thread as of now.
+
+    Parameters
+    ----------
+    incident
+        With its opening and latest verdict.
+    response
+        The latest response, or None.
+    site, console_url
+        Name of the site; address of the incident's page.
+    conditions
+        Of the latest alarming lumisection; None falls back on run and lumisections alone.
+    means
+        By input name, as far as the stream kept them.
+    """
+    verdict = incident.latest_verdict or incident.opening_verdict
+    fallback = RunConditions(
+        run=incident.run,
+        first_lumisection=incident.first_lumisection,
+        last_lumisection=max(incident.last_lumisection, incident.first_lumisection),
+    )
+    return AlertMessage(
+        incident_id=incident.id,
+        stage=stage_of(incident, response),
+        model=incident.model,
+        site=site,
+        reason=incident.resolution or incident.reason,
+        replay=incident.simulated,
+        simulated=incident.simulated,
+        onset_lumisection=incident.onset_lumisection,
+        exceeded=tuple(incident.families),
+        conditions=conditions or fallback,
+        comparisons=comparisons_of(verdict, means),
+        proposal=_proposal(response),
+        console_url=console_url,
+        details=_details(incident, response),
+    )
+
+
+def reply(
+    incident: views.IncidentDetail,
+    event: views.EventView,
+    response: views.ResponseDetail | None,
+    *,
+    console_url: str,
+) -> AlertMessage | None:
+    """Write the reply for one event of an incident; None for events that only change the head."""
+    stage = _stage_of_event(event, response)
+    if stage is None:
+        return None
+    return AlertMessage(
+        incident_id=incident.id,
+        stage=stage,
+        model=incident.model,
+        reason=event.text,
+        replay=event.simulated,
+        simulated=event.simulated,
+        proposal=_proposal(response) if stage is Stage.PROPOSED else None,
+        console_url=console_url,
+        details=_results(response) if event.kind == "response.ended" else (),
+    )
+
+
+def stage_of(incident: views.IncidentView, response: views.ResponseView | None) -> Stage:
+    """Say where an incident is; a proposal that waits for an answer leaves it an alarm."""
+    if incident.state is IncidentState.RESOLVED:
+        return Stage.RESOLVED
+    if response is not None:
+        if response.state is ResponseState.RUNNING:
+            return Stage.PROGRESS
+        if response.state in _ENDED:
+            return _ENDED[response.state]
+    return Stage.ACKNOWLEDGED if incident.state is IncidentState.ACKNOWLEDGED else Stage.ALARM
+
+
+def comparisons_of(verdict: Mapping[str, Any], means: Mapping[str, Means]) -> tuple[Comparison, ...]:
+    """Lines of the table: the accept rate first, then the inputs that deviate most.
+
+    Parameters
+    ----------
+    verdict
+        A verdict as stored.
+    means
+        By input name; inputs without means show their shift alone.
+    """
+    rows: list[Comparison] = []
+    actual, expected = verdict.get("accept_rate"), verdict.get("expected_rate")
+    if actual is not None and expected is not None:
+        rows.append(Comparison.of_rate(float(actual), float(expected)))
+    for shift in list(verdict.get("worst_inputs") or ())[:_MAX_INPUTS]:
+        name = str(shift.get("name", "input"))
+        note = _statistics(shift)
+        if name in means:
+            mean = means[name]
+            deviation = mean.actual / mean.expected - 1.0 if mean.expected else None
+            rows.append(
+                Comparison(
+                    quantity=f"{name} mean",
+                    actual=mean.actual,
+                    expected=mean.expected,
+                    unit=mean.unit,
+                    deviation=deviation,
+                    note=note,
+                )
+            )
+        else:
+            rows.append(Comparison(quantity=name, note=note))
+    return tuple(rows)
+
+
+def _statistics(shift: Mapping[str, Any]) -> str:
+    parts = []
+    for key in ("ks_distance", "ks_d", "distance", "ks"):
+        if isinstance(shift.get(key), int | float):
+            parts.append(f"KS D {shift[key]:.3f}")
+            break
+    if isinstance(shift.get("mean_shift_lsb"), int | float):
+        parts.append(f"mean {shift['mean_shift_lsb']:+.2f} LSB")
+    return ", ".join(parts)
+
+
+def _proposal(response: views.ResponseDetail | None) -> Proposal | None:
+    if response is None or response.state is not ResponseState.PROPOSED or not response.proposal:
+        return None
+    offered = response.proposal
+    return Proposal(
+        response_id=response.id,
+        strategies=tuple(
+            option["strategy"] for option in offered.get("options", ()) if not option.get("default")
+        ),
+        summary=offered.get("summary", "Retrain the model."),
+        approvers=tuple(offered.get("approvers", ())),
+    )
+
+
+def _details(incident: views.IncidentDetail, response: views.ResponseDetail | None) -> tuple[str, ...]:
+    lines = []
+    if incident.acknowledged_by is not None:
+        lines.append(f"Acknowledged by {incident.acknowledged_by}.")
+    if incident.instruction is not None:
+        lines.append(f"Instruction: {incident.instruction}")
+    if response is not None and response.state is ResponseState.RUNNING:
+        step = next((step for step in response.steps if step.name == response.current_step), None)
+        where = f"{step.title}, " if step is not None else ""
+        lines.append(f"{response.id}: {where}{100 * response.progress:.0f} % done.")
+    elif response is not None and response.outcome is not None:
+        lines.append(f"{response.id}: {response.outcome}")
+    return tuple(lines)
+
+
+def _results(response: views.ResponseDetail | None) -> tuple[str, ...]:
+    if response is None:
+        return ()
+    return tuple(f"{step.title}: {step.detail}" for step in response.steps if step.detail)
+
+
+def _stage_of_event(event: views.EventView, response: views.ResponseDetail | None) -> Stage | None:
+    match event.kind:
+        case "incident.opened":
+            return Stage.ALARM
+        case "incident.acknowledged" | "incident.note" | "incident.instruction":
+            return Stage.ACKNOWLEDGED
+        case "incident.resolved" | "incident.recovered":
+            return Stage.RESOLVED
+        case "response.proposed":
+            return Stage.PROPOSED
+        case "response.decided":
+            return _DECIDED.get(str(event.detail.get("decision")))
+        case "response.ended":
+            return _ENDED.get(response.state) if response is not None else None
+        case _:
+            return None

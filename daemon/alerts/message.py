@@ -1,0 +1,346 @@
+"""One message to the control room, as data and as text.
+
+A message is what a shifter reads first: which model, which lumisections, what is off and by how much, what
+lumiwatch proposes and how to answer. Its table has the shape of the CMS RateMon alerts: first the run, the
+lumisections and the conditions, then one line per quantity with actual, expected and deviation.
+
+Refuses to know where the message goes: no channels, no HTTP, no database, no clock.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MARKDOWN_LIMIT = 16383
+"""Longest message a Mattermost server accepts, in characters."""
+
+_MAX_ROWS = 12
+
+
+class Stage(StrEnum):
+    """Where an incident is when a message about it is written."""
+
+    WARNING = "warning"
+    ALARM = "alarm"
+    ACKNOWLEDGED = "acknowledged"
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    PRESCALED_OUT = "prescaled out"
+    PROGRESS = "in progress"
+    RECONFIGURED = "reconfigured"
+    ROLLED_BACK = "rolled back"
+    FAILED = "response failed"
+    RESOLVED = "resolved"
+
+
+_SYMBOLS = {
+    Stage.WARNING: ":warning:",
+    Stage.ALARM: ":rotating_light:",
+    Stage.ACKNOWLEDGED: ":eyes:",
+    Stage.PROPOSED: ":bulb:",
+    Stage.APPROVED: ":white_check_mark:",
+    Stage.REJECTED: ":no_entry_sign:",
+    Stage.PRESCALED_OUT: ":no_entry:",
+    Stage.PROGRESS: ":hourglass_flowing_sand:",
+    Stage.RECONFIGURED: ":arrows_counterclockwise:",
+    Stage.ROLLED_BACK: ":leftwards_arrow_with_hook:",
+    Stage.FAILED: ":x:",
+    Stage.RESOLVED: ":heavy_check_mark:",
+}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunConditions(_Frozen):
+    """Run, lumisections and machine conditions a message is about.
+
+    Parameters
+    ----------
+    run, first_lumisection, last_lumisection
+        The judged range, both ends included.
+    luminosity_hz_cm2
+        Instantaneous luminosity in Hz/cm^2, or None when the conditions did not carry it.
+    pileup
+        Mean number of interactions per crossing, or None.
+    beam_mode
+        As announced by the accelerator, such as ``STABLE BEAMS``, or None.
+    prescale_column
+        Index of the active prescale column, or None.
+    """
+
+    run: int
+    first_lumisection: int
+    last_lumisection: int
+    luminosity_hz_cm2: float | None = None
+    pileup: float | None = None
+    beam_mode: str | None = None
+    prescale_column: int | None = None
+
+    @property
+    def lumisections(self) -> str:
+        """The range as people write it: ``61`` or ``61-63``."""
+        if self.first_lumisection == self.last_lumisection:
+            return str(self.first_lumisection)
+        return f"{self.first_lumisection}-{self.last_lumisection}"
+
+    def cells(self) -> tuple[str, ...]:
+        """Run, LS, luminosity, pileup, beam mode and prescale column as text."""
+        luminosity = None if self.luminosity_hz_cm2 is None else f"{self.luminosity_hz_cm2:.3g} Hz/cm2"
+        pileup = None if self.pileup is None else f"{self.pileup:.1f}"
+        column = None if self.prescale_column is None else str(self.prescale_column)
+        cells = (str(self.run), self.lumisections, luminosity, pileup, self.beam_mode, column)
+        return tuple("unknown" if cell is None else cell for cell in cells)
+
+
+class Comparison(_Frozen):
+    """One line of the table: a quantity, what it is and what it should be.
+
+    Parameters
+    ----------
+    quantity
+        Name of the input or of the derived quantity, such as ``jet[0].pt mean`` or ``accept rate``.
+    actual, expected
+        In `unit`; None when only the deviation is known.
+    unit
+        Written behind both values: ``GeV``, ``LSB``, ``%``.
+    deviation
+        Relative, 0.05 is +5 %; None when it cannot be told.
+    note
+        The statistic that noticed it, such as ``KS D 0.041``.
+    """
+
+    quantity: str
+    actual: float | None = None
+    expected: float | None = None
+    unit: str = ""
+    deviation: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of_rate(cls, actual: float, expected: float, quantity: str = "accept rate") -> "Comparison":
+        """Compare two accept fractions (0 to 1); they are shown in percent."""
+        deviation = None if expected == 0 else actual / expected - 1.0
+        return cls(
+            quantity=quantity, actual=100 * actual, expected=100 * expected, unit="%", deviation=deviation
+        )
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Quantity, actual, expected and deviation as text."""
+        deviation = "" if self.deviation is None else f"{100 * self.deviation:+.1f} %"
+        if self.note:
+            deviation = f"{deviation} ({self.note})" if deviation else self.note
+        return (self.quantity, self._value(self.actual), self._value(self.expected), deviation)
+
+    def _value(self, value: float | None) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.4g} {self.unit}".rstrip()
+
+
+class Proposal(_Frozen):
+    """What lumiwatch offers to do, and who may say yes.
+
+    Parameters
+    ----------
+    response_id
+        Such as ``anomaly-3-r1``: the response that waits for the decision.
+    strategies
+        Offered strategies, least invasive first.
+    summary
+        One sentence: what would change and what it would cost.
+    approvers
+        Names of the operators who may decide.
+    """
+
+    response_id: str
+    strategies: tuple[str, ...]
+    summary: str
+    approvers: tuple[str, ...] = ()
+
+
+class AlertMessage(_Frozen):
+    """Everything the control room is told at one moment of an incident.
+
+    Parameters
+    ----------
+    incident_id
+        Such as ``anomaly-3``; messages of one incident form one thread.
+    stage
+        What happened.
+    model
+        Name of the monitored model.
+    site
+        Name of the site, for people who read several.
+    reason
+        One sentence a shifter understands.
+    replay, simulated
+        Marks that every rendering repeats. A marked message never reaches the channel of live data.
+    onset_lumisection
+        First lumisection of the episode, or None while unknown.
+    exceeded
+        Families beyond their threshold: ``inputs``, ``score``, ``rate``.
+    conditions, comparisons, proposal
+        The tables and the offer; each may be missing.
+    console_url
+        Page of the incident in the console.
+    details
+        Further lines, such as the results of single steps.
+    """
+
+    incident_id: str
+    stage: Stage
+    model: str
+    reason: str
+    site: str = ""
+    replay: bool = False
+    simulated: bool = False
+    onset_lumisection: int | None = None
+    exceeded: tuple[str, ...] = ()
+    conditions: RunConditions | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    proposal: Proposal | None = None
+    console_url: str | None = None
+    details: tuple[str, ...] = Field(default=())
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Words that say that these are not live data; empty for live data."""
+        return (("REPLAY",) if self.replay else ()) + (("SIMULATED DATA",) if self.simulated else ())
+
+    @property
+    def title(self) -> str:
+        """State, model and marks in one line, without markup."""
+        parts = [*self.marks, self.stage.upper(), self.model]
+        if self.conditions is not None:
+            parts.append(f"run {self.conditions.run}, LS {self.conditions.lumisections}")
+        return " | ".join(parts)
+
+
+def approve_command(response_id: str) -> str:
+    """Command line that approves a response with the least invasive strategy that passes."""
+    return f"lumiwatch approve {response_id}"
+
+
+def prescale_command(response_id: str) -> str:
+    """Command line that takes the algorithm out of the menu instead of retraining it."""
+    return f"lumiwatch approve {response_id} --prescale-out"
+
+
+CONDITION_HEADINGS = ("run", "LS", "luminosity", "pileup", "beam mode", "prescale column")
+COMPARISON_HEADINGS = ("input", "actual", "expected", "deviation")
+
+
+def render_markdown(message: AlertMessage) -> str:
+    """Write a message as Mattermost Markdown, never longer than `MARKDOWN_LIMIT` characters.
+
+    Text that comes from outside (beam mode, input names, reasons) cannot mention people, break the table or
+    open a code block.
+    """
+    lines = [f"#### {_SYMBOLS[message.stage]} {_inline(message.title)}", _inline(message.reason)]
+    facts = _facts(message)
+    if facts:
+        lines.append(" ".join(f"**{name}:** {_inline(value)}." for name, value in facts))
+    if message.conditions is not None:
+        lines += ["", *_markdown_table(CONDITION_HEADINGS, [message.conditions.cells()])]
+    if message.comparisons:
+        rows = [row.cells() for row in message.comparisons[:_MAX_ROWS]]
+        lines += ["", *_markdown_table(COMPARISON_HEADINGS, rows)]
+    if message.details:
+        lines += ["", *(f"- {_inline(detail)}" for detail in message.details)]
+    if message.proposal is not None:
+        lines += ["", *_markdown_proposal(message.proposal, message.console_url)]
+    elif message.console_url is not None:
+        lines += ["", f"[Open in the console]({message.console_url})"]
+    return _bounded("\n".join(lines))
+
+
+def render_text(message: AlertMessage) -> str:
+    """Write a message for a terminal or a log: the same content as the Markdown, with aligned columns."""
+    lines = [_line(message.title), _line(message.reason)]
+    lines += [f"{name}: {_line(value)}" for name, value in _facts(message)]
+    if message.conditions is not None:
+        lines += ["", *_text_table(CONDITION_HEADINGS, [message.conditions.cells()])]
+    if message.comparisons:
+        rows = [row.cells() for row in message.comparisons[:_MAX_ROWS]]
+        lines += ["", *_text_table(COMPARISON_HEADINGS, rows)]
+    if message.details:
+        lines += ["", *(f"- {_line(detail)}" for detail in message.details)]
+    lines += ["", *_text_answer(message)] if (message.proposal or message.console_url) else []
+    return "\n".join(lines)
+
+
+def _facts(message: AlertMessage) -> list[tuple[str, str]]:
+    facts = []
+    if message.onset_lumisection is not None:
+        facts.append(("Onset", f"LS {message.onset_lumisection}"))
+    if message.exceeded:
+        facts.append(("Exceeded", ", ".join(message.exceeded)))
+    facts.append(("Incident", message.incident_id))
+    if message.site:
+        facts.append(("Site", message.site))
+    return facts
+
+
+def _markdown_proposal(proposal: Proposal, console_url: str | None) -> list[str]:
+    where = f"[in the console]({console_url}) or with " if console_url else "with "
+    lines = [f"**Proposal:** {_inline(proposal.summary)}"]
+    if proposal.strategies:
+        lines.append(f"**Strategies, least invasive first:** {_inline(', '.join(proposal.strategies))}")
+    lines.append(f"**Approve** {where}`{approve_command(proposal.response_id)}`")
+    lines.append(f"**Alternative:** prescale out, `{prescale_command(proposal.response_id)}`")
+    if proposal.approvers:
+        lines.append(f"**May decide:** {_inline(', '.join(proposal.approvers))}")
+    return lines
+
+
+def _text_answer(message: AlertMessage) -> list[str]:
+    lines = []
+    if message.proposal is not None:
+        lines.append(f"Proposal: {_line(message.proposal.summary)}")
+        if message.proposal.strategies:
+            lines.append(f"Strategies, least invasive first: {_line(', '.join(message.proposal.strategies))}")
+        lines.append(f"Approve: {approve_command(message.proposal.response_id)}")
+        lines.append(f"Alternative: prescale out, {prescale_command(message.proposal.response_id)}")
+        if message.proposal.approvers:
+            lines.append(f"May decide: {_line(', '.join(message.proposal.approvers))}")
+    if message.console_url is not None:
+        lines.append(f"Console: {message.console_url}")
+    return lines
+
+
+def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return lines + ["| " + " | ".join(_inline(cell) for cell in row) + " |" for row in rows]
+
+
+def _text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    table = [tuple(headings), *(tuple(_line(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _inline(text: str) -> str:
+    """One line of Markdown that is read as plain text: no mentions, no table breaks, no links, no code."""
+    escaped = _line(text)
+    for character in "\\`*_[]<>#~|":
+        escaped = escaped.replace(character, "\\" + character)
+    return escaped.replace("@", "@\u200b")
+
+
+def _bounded(markdown: str) -> str:
+    if len(markdown) <= MARKDOWN_LIMIT:
+        return markdown
+    ending = "\n(shortened: the whole message is in the console)"
+    kept = markdown[: MARKDOWN_LIMIT - len(ending)]
+    return kept[: kept.rfind("\n")] + ending
