@@ -143,8 +143,6 @@ def _iterate(path: Path, tree: str, branches: list[str], step_size: int | str) -
             yield from file[tree].iterate(
                 filter_name=lambda name: name in wanted, step_size=step_size, library="ak"
             )
-    except GeneratorExit:
-        raise
     except Exception as error:
         raise ConvertError(f"{path}: broken while reading ({_first_line(error)}): copy it again") from error
 
@@ -159,10 +157,8 @@ def _convert_chunk(columns: Any, contract: Contract, path: Path) -> _Chunk:
         dropped[reason] += int(np.count_nonzero(bad & good))
         good[bad] = False
 
-    blocks: list[npt.NDArray[np.int16]] = []
     try:
-        for group in contract.objects:
-            blocks.append(_convert_group(group, fields, n_events, drop))
+        blocks = [_convert_group(group, fields, n_events, drop) for group in contract.objects]
         kept = {
             name: _per_event(text, fields, n_events)
             for name in _KEPT
@@ -207,7 +203,7 @@ def _convert_group(
 
 
 def _clear_missing(codes: list[npt.NDArray[np.int16]], group: ObjectGroup) -> None:
-    """An object whose pt code is that of a missing one is missing: clear all its quantities."""
+    """Clear all quantities of an object whose pt has the code of a missing one."""
     names = [quantity.name for quantity in group.quantities]
     if "pt" not in names:
         return
@@ -236,7 +232,8 @@ def _per_event(text: str, fields: dict[str, Any], n_events: int) -> npt.NDArray[
     result = _evaluate(text, fields, n_events)
     if result.ndim != 1:
         raise ExpressionError(f"expression '{text}' gives a list for each event: give one number")
-    return ak.to_numpy(result).astype(np.float64)
+    values: npt.NDArray[np.float64] = ak.to_numpy(result).astype(np.float64)
+    return values
 
 
 def _evaluate(text: str, fields: dict[str, Any], n_events: int) -> Any:

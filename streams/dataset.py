@@ -11,7 +11,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -175,28 +175,9 @@ class Dataset:
         made_by
             How they were chosen, for the provenance.
         """
-        columns = {
-            name: None if getattr(self, name) is None else getattr(self, name)[which] for name in _COLUMNS
-        }
-        inputs = self.inputs[which]
-        provenance = Provenance(
-            tool_version=tool_version(),
-            contract_name=self.contract_name,
-            contract_version=self.contract_version,
-            contract_hash=self.contract_hash,
-            events_in=self.n_events,
-            events_kept=len(inputs),
-            made_by=made_by,
-            parents=[self.id],
-        )
-        return Dataset(
-            inputs=inputs,
-            contract_name=self.contract_name,
-            contract_version=self.contract_version,
-            contract_hash=self.contract_hash,
-            input_names=self.input_names,
-            provenance=provenance,
-            **columns,
+        columns = {name: column[which] for name in _COLUMNS if (column := getattr(self, name)) is not None}
+        return _derived(
+            self, self.inputs[which], columns, made_by, parents=[self.id], events_in=self.n_events
         )
 
     def to_bytes(self) -> bytes:
@@ -332,7 +313,7 @@ def dataset_of(
         contract_hash=contract.hash,
         input_names=contract.input_names,
         provenance=provenance,
-        **columns,  # type: ignore[arg-type]  # checked by Dataset itself
+        **columns,
     )
 
 
@@ -357,25 +338,31 @@ def concatenate(datasets: Sequence[Dataset], *, made_by: str) -> Dataset:
         if all(getattr(one, name) is not None for one in datasets)
     }
     inputs = np.concatenate([one.inputs for one in datasets])
+    parents = [one.id for one in datasets]
+    return _derived(first, inputs, columns, made_by, parents=parents, events_in=len(inputs))
+
+
+def _derived(
+    origin: Dataset,
+    inputs: npt.NDArray[np.int16],
+    columns: dict[str, npt.NDArray[Any]],
+    made_by: str,
+    *,
+    parents: list[str],
+    events_in: int,
+) -> Dataset:
     provenance = Provenance(
         tool_version=tool_version(),
-        contract_name=first.contract_name,
-        contract_version=first.contract_version,
-        contract_hash=first.contract_hash,
-        events_in=len(inputs),
+        contract_name=origin.contract_name,
+        contract_version=origin.contract_version,
+        contract_hash=origin.contract_hash,
+        events_in=events_in,
         events_kept=len(inputs),
         made_by=made_by,
-        parents=[one.id for one in datasets],
+        parents=parents,
     )
-    return Dataset(
-        inputs=inputs,
-        contract_name=first.contract_name,
-        contract_version=first.contract_version,
-        contract_hash=first.contract_hash,
-        input_names=first.input_names,
-        provenance=provenance,
-        **columns,
-    )
+    changed: dict[str, Any] = dict.fromkeys(_COLUMNS) | columns
+    return replace(origin, inputs=inputs, provenance=provenance, **changed)
 
 
 def tool_version() -> str:

@@ -1,4 +1,4 @@
-"""New events from recorded ones: a bootstrap, turned about the beam axis and mirrored. Knows integer codes only.
+"""New events from recorded ones, turned about the beam axis and mirrored. Knows integer codes only.
 
 A proton collider does not care about the azimuth, nor about which beam comes from the left. Each drawn
 event is turned by a random angle, the same for all its objects, and mirrored in eta or not. Turns are
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.contract import INT16_MAXIMUM, Contract, InputSpec, is_full_turn
-from streams.dataset import Dataset
+from streams.dataset import Dataset, dataset_of
 from streams.errors import ResampleError
 
 _BLOCK: Final = 4096
@@ -56,6 +56,14 @@ def resample(
     return result
 
 
+def resampled_dataset(dataset: Dataset, contract: Contract, n_events: int, seed: int) -> Dataset:
+    """Return resampled events as a dataset that names its parent and seed. Raises as `resample`."""
+    inputs = resample(dataset, contract, n_events, np.random.default_rng(seed))
+    return dataset_of(
+        contract, inputs, made_by=f"resample seed={seed} events={n_events}", parents=[dataset.id]
+    )
+
+
 def turn_and_mirror(
     inputs: npt.NDArray[np.int16],
     contract: Contract,
@@ -81,16 +89,16 @@ def turn_and_mirror(
     columns = np.ascontiguousarray(inputs.T)
     there = {pt: columns[pt] != contract.inputs[pt].padding for pt in plan.presences}
     turned = {step: (turns * step).astype(np.int16) for step in plan.steps}
-    for one in plan.phi:
-        column = columns[one.column]
-        step = turned[one.step] if one.presence < 0 else turned[one.step] * there[one.presence]
-        # maximum + wrap - 1 fits into 16 bits: checked when the plan was made
-        moved = column + step
-        columns[one.column] = moved - np.int16(one.wrap) * (moved > one.maximum)
+    for angle in plan.phi:
+        step = turned[angle.step] if angle.presence < 0 else turned[angle.step] * there[angle.presence]
+        # maximum + wrap fits into 16 bits: checked when the plan was made
+        moved = columns[angle.column] + step
+        columns[angle.column] = moved - np.int16(angle.wrap) * (moved > angle.maximum)
     sign = np.where(mirrored, np.int16(-1), np.int16(1))
-    for one in plan.eta:
-        flips = sign if one.presence < 0 else np.where(there[one.presence], sign, np.int16(1))
-        columns[one.column] = (columns[one.column] + np.int16(one.offset)) * flips - np.int16(one.offset)
+    for mirror in plan.eta:
+        flips = sign if mirror.presence < 0 else np.where(there[mirror.presence], sign, np.int16(1))
+        offset = np.int16(mirror.offset)
+        columns[mirror.column] = (columns[mirror.column] + offset) * flips - offset
     return np.ascontiguousarray(columns.T)
 
 
@@ -127,7 +135,8 @@ class _Plan:
 
     @property
     def presences(self) -> set[int]:
-        return {one.presence for one in (*self.phi, *self.eta) if one.presence >= 0}
+        found = {one.presence for one in self.phi} | {one.presence for one in self.eta}
+        return found - {-1}
 
 
 _PLANS: Final[dict[str, _Plan]] = {}
