@@ -81,9 +81,5 @@ class VerificationFailed(StepFailed):
     """The windows after reconfiguration do not agree with the reference; the response rolls back."""
 
 
-class ProcessFailed(DaemonError):
-    """A process of `lumiwatch up` or `lumiwatch demo` ended by itself, or was not ready in time."""
-
-
 class CheckFailed(DaemonError):
     """The check that a command made did not pass; the command ends with exit code 1."""
