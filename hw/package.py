@@ -348,10 +348,8 @@ def _check_consistency(manifest: Manifest, model: FirmwareModel, memory: bytes, 
         raise PackageMalformed(f"{what}: manifest, model and memory contradict each other: build it again")
 
 
-def _golden(
-    array: npt.NDArray[np.generic], shape: tuple[int, ...], what: str
-) -> npt.NDArray[np.int16] | npt.NDArray[np.int64]:
+def _golden(array: npt.NDArray[np.generic], shape: tuple[int, ...], what: str) -> npt.NDArray[np.generic]:
     expected = np.int16 if len(shape) == 2 else np.int64
     if array.dtype != expected or array.shape != shape or not shape[0]:
         raise PackageMalformed(f"{what}: golden vectors are {array.dtype} {array.shape}: build it again")
-    return array.astype(expected)
+    return array

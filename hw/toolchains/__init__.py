@@ -1,0 +1,1 @@
+"""The toolchains lumiwatch brings along, one module each."""
