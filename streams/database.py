@@ -7,12 +7,14 @@ file; a read-modify-write transaction takes the write lock at its start, so it n
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, DateTime, Dialect, Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, create_engine
 
 from streams.errors import DatabaseError
@@ -109,3 +111,24 @@ def read_session(engine: Engine) -> Iterator[Session]:
     """Session that only reads; what it loaded stays usable afterwards."""
     with Session(engine, expire_on_commit=False) as session:
         yield session
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Column type of an aware UTC time, on SQLite too, which itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Store UTC; refuse a naive time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without zone cannot be stored: pass an aware one")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give back aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

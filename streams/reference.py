@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streams.comparison import FAMILIES, INPUTS, RATE, SCORE, compare
+from streams.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare
 from streams.contract import Contract
 from streams.errors import MalformedMessage, ReferenceProblem
 from streams.statistics import gumbel_threshold, kolmogorov_threshold, normal_threshold, share_budget
@@ -132,8 +132,7 @@ def build_reference(
     """Build a reference from approved lumisections.
 
     Lumisections alternate, in order: one gives counts, the next is held out. The held-out ones are
-    compared with the counts as windows will be; a Gumbel distribution fitted to each family's statistic
-    gives its threshold, never below the one that theory gives for a single continuous distribution.
+    compared with the counts as windows will be, and their statistics calibrate the thresholds.
 
     Parameters
     ----------
@@ -169,18 +168,7 @@ def build_reference(
     ordered = sorted(summaries, key=lambda part: (part.run, part.lumisection))
     counts = _pool(ordered[0::2])
     comparisons = [compare(held_out, counts) for held_out in ordered[1::2]]
-    share = share_budget(budget_per_lumisection, len(FAMILIES))
-    least = {
-        INPUTS: kolmogorov_threshold(share),
-        SCORE: kolmogorov_threshold(share),
-        RATE: normal_threshold(share),
-    }
-    thresholds = {
-        family: max(
-            gumbel_threshold(np.array([one.value(family) for one in comparisons]), share), least[family]
-        )
-        for family in FAMILIES
-    }
+    thresholds = _calibrate(comparisons, budget_per_lumisection)
     header = ReferenceHeader(
         model=counts.model,
         contract_hash=counts.contract_hash,
@@ -273,6 +261,23 @@ def decode_reference(payload: bytes) -> Reference:
     except (ValueError, OSError, KeyError, zipfile.BadZipFile, ValidationError, MalformedMessage) as error:
         raise ReferenceProblem(f"not a reference ({type(error).__name__}): build it again") from error
     return Reference(header, counts)
+
+
+def _calibrate(comparisons: Sequence[Comparison], budget: float) -> dict[str, float]:
+    """Threshold of each family from held-out lumisections.
+
+    Distances: a Gumbel distribution fitted to the per-lumisection maximum. Rate: a normal one as wide as
+    the pulls are, at least one standard deviation (what is wider is no counting noise but wander). Never
+    below what theory gives for one continuous distribution, never below the largest value seen.
+    """
+    share = share_budget(budget, len(FAMILIES))
+    values = {name: np.array([one.value(name) for one in comparisons]) for name in FAMILIES}
+    width = max(1.0, float(np.sqrt(np.mean(values[RATE] ** 2))))
+    return {
+        INPUTS: max(gumbel_threshold(values[INPUTS], share), kolmogorov_threshold(share)),
+        SCORE: max(gumbel_threshold(values[SCORE], share), kolmogorov_threshold(share)),
+        RATE: max(normal_threshold(share) * width, float(values[RATE].max())),
+    }
 
 
 def _check_parts(summaries: Sequence[Summary], contract: Contract) -> None:

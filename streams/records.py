@@ -1,0 +1,157 @@
+"""Tables of this package: windows, the batches they hold, conditions, assessments with verdicts, references.
+
+Only columns and their meaning; what is done with them stands in `streams.windows` and
+`streams.reference_store`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Column, Engine, Index, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from streams.database import UtcDateTime, write_session
+
+
+class WindowState(StrEnum):
+    """Whether a window still waits for data."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class ReferenceState(StrEnum):
+    """Whether a reference is in use."""
+
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    RETIRED = "retired"
+
+
+def _time(*, nullable: bool = False) -> Column[datetime]:
+    return Column(UtcDateTime(), nullable=nullable)
+
+
+class WindowRow(SQLModel, table=True):
+    """One model, run, lumisection and package: its merged summary and where it stands.
+
+    ``assessed_events`` below ``n_events`` on a closed window means that late data waits to be assessed;
+    ``revision`` counts the assessments made.
+    """
+
+    __tablename__ = "stream_windows"
+    __table_args__ = (
+        UniqueConstraint("model", "run", "lumisection", "package"),
+        Index("ix_stream_windows_state", "state", "model"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    model: str
+    run: int
+    lumisection: int
+    package: str
+    contract_hash: str
+    state: str = WindowState.OPEN
+    complete: bool = False
+    simulated: bool = False
+    n_batches: int = 0
+    n_events: int = 0
+    n_accept: int = 0
+    late_events: int = 0
+    assessed_events: int = 0
+    revision: int = 0
+    summary: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    opened_at: datetime = Field(sa_column=_time())
+    updated_at: datetime = Field(sa_column=_time())
+    closed_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+
+
+class BatchRow(SQLModel, table=True):
+    """One batch that a window holds, written in the same transaction: what is here is never counted again.
+
+    ``stream`` is the identity of the topic, because a topic made anew counts its offsets from 0 again.
+    """
+
+    __tablename__ = "stream_batches"
+    __table_args__ = (Index("ix_stream_batches_place", "model", "run", "lumisection", "source"),)
+
+    stream: str = Field(primary_key=True)
+    topic: str = Field(primary_key=True)
+    partition: int = Field(primary_key=True)
+    offset: int = Field(primary_key=True)
+    model: str
+    run: int
+    lumisection: int
+    source: str
+    n_events: int
+    window_id: int = Field(foreign_key="stream_windows.id", index=True)
+
+
+class ConditionsRow(SQLModel, table=True):
+    """The latest conditions of a lumisection (JSON), and when its end was announced."""
+
+    __tablename__ = "stream_conditions"
+
+    model: str = Field(primary_key=True)
+    run: int = Field(primary_key=True)
+    lumisection: int = Field(primary_key=True)
+    document: str
+    ended_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    updated_at: datetime = Field(sa_column=_time())
+
+
+class AssessmentRow(SQLModel, table=True):
+    """One assessment and the verdict on it (JSON each), in the order in which they were made.
+
+    ``published`` turns true once the verdict is on the verdicts topic.
+    """
+
+    __tablename__ = "stream_assessments"
+    __table_args__ = (Index("ix_stream_assessments_place", "model", "run", "lumisection"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    verdict_id: str = Field(unique=True)
+    window_id: int = Field(foreign_key="stream_windows.id", index=True)
+    model: str
+    run: int
+    lumisection: int
+    package: str
+    revision: int
+    state: str
+    assessment: str
+    verdict: str
+    published: bool = Field(default=False, index=True)
+    created_at: datetime = Field(sa_column=_time())
+
+
+class ReferenceRow(SQLModel, table=True):
+    """One reference: its bytes, and who put it in or out of use."""
+
+    __tablename__ = "stream_references"
+    __table_args__ = (Index("ix_stream_references_use", "model", "state"),)
+
+    id: str = Field(primary_key=True)
+    model: str
+    package: str
+    contract_hash: str
+    state: str = ReferenceState.PROPOSED
+    parent_id: str | None = None
+    built_from: str
+    n_events: int
+    n_lumisections: int
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = Field(sa_column=_time())
+    approved_by: str | None = None
+    approved_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    retired_by: str | None = None
+    retired_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+
+
+TABLES = (WindowRow, BatchRow, ConditionsRow, AssessmentRow, ReferenceRow)
+
+
+def create_tables(engine: Engine) -> None:
+    """Create the tables of this package that are missing; several processes may do so at once."""
+    with write_session(engine, lock="streams.records") as session:
+        tables = [SQLModel.metadata.tables[str(table.__tablename__)] for table in TABLES]
+        SQLModel.metadata.create_all(session.connection(), tables=tables)

@@ -1,0 +1,351 @@
+"""Windows: folds summaries in exactly once, and closes windows when everything has arrived or time is up.
+
+A summary and the offset of the batch it counts are written in one transaction, so redelivery changes
+nothing and a kill at any moment loses nothing. Data time places events; wall time, handed in as ``now``,
+only decides how long to wait. Knows no broker.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sqlalchemy import Engine, and_, or_
+from sqlmodel import Session, col, func, select
+
+from streams.conditions import Conditions
+from streams.database import read_session, write_session
+from streams.errors import MalformedMessage, SummaryError
+from streams.judge import Judge, MonitoredModel
+from streams.records import AssessmentRow, BatchRow, ConditionsRow, WindowRow, WindowState
+from streams.summary import Summary, layout_of, merge
+from streams.summary_codec import decode_summary, encode_summary
+from streams.verdict import Verdict
+
+DEFAULT_LATENESS: Final = timedelta(seconds=30)
+
+
+class Place(NamedTuple):
+    """A lumisection of a model: all its windows close together."""
+
+    model: str
+    run: int
+    lumisection: int
+
+
+class Folded(StrEnum):
+    """What became of a summary."""
+
+    ADDED = "added"
+    REPEATED = "repeated"
+    LATE = "late"
+
+
+class WindowStore:
+    """The windows of a site's models.
+
+    Parameters
+    ----------
+    engine
+        From `streams.database.open_engine`, with this package's tables.
+    stream
+        Identity of the batches topic (`streams.broker.topic_identity`).
+    models
+        The monitored models by name; others are refused.
+    allowed_lateness
+        How long a window waits for missing batches after its lumisection's end and its last batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        stream: str,
+        models: Mapping[str, MonitoredModel],
+        allowed_lateness: timedelta = DEFAULT_LATENESS,
+    ) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._models = models
+        self._lateness = allowed_lateness
+        self._judge = Judge(models)
+
+    def fold_summary(self, summary: Summary, source: str, now: datetime) -> Folded:
+        """Add the summary of one batch to its window, unless it was added before.
+
+        Parameters
+        ----------
+        summary
+            Of exactly one batch, with the batch's offset.
+        source
+            Name of the batch's producer.
+        now
+            Aware UTC.
+
+        Returns
+        -------
+        Folded
+            ``LATE`` if the window had been closed: its events are counted and the window waits to be
+            assessed again.
+
+        Raises
+        ------
+        MalformedMessage
+            The model is unknown, or the summary does not fit its contract or window.
+        """
+        self._check(summary)
+        offset = summary.sources[0]
+        with write_session(self._engine, lock=summary.model) as session:
+            if session.get(BatchRow, (self._stream, *offset)) is not None:
+                return Folded.REPEATED
+            window = _add(session, summary, now)
+            late = window.state == WindowState.CLOSED
+            if late:
+                window.late_events += summary.n_events
+            session.add(window)
+            session.flush()
+            if window.id is None:
+                raise AssertionError("a stored row has an id")
+            session.add(
+                BatchRow(
+                    stream=self._stream,
+                    topic=offset.topic,
+                    partition=offset.partition,
+                    offset=offset.offset,
+                    model=summary.model,
+                    run=summary.run,
+                    lumisection=summary.lumisection,
+                    source=source,
+                    n_events=summary.n_events,
+                    window_id=window.id,
+                )
+            )
+        return Folded.LATE if late else Folded.ADDED
+
+    def record_conditions(self, conditions: Conditions, now: datetime) -> None:
+        """Keep the conditions of a lumisection; once its end is known, only another end replaces them.
+
+        Raises
+        ------
+        MalformedMessage
+            The model is unknown.
+        """
+        if conditions.model not in self._models:
+            raise MalformedMessage(
+                f"conditions of unknown model '{conditions.model:.40}': add it to the site"
+            )
+        key = Place(conditions.model, conditions.run, conditions.lumisection)
+        with write_session(self._engine, lock=conditions.model) as session:
+            row = session.get(ConditionsRow, key)
+            if row is None:
+                row = ConditionsRow(**key._asdict(), document="", updated_at=now)
+            elif row.ended_at is not None and not conditions.end_of_lumisection:
+                return
+            row.document = conditions.model_dump_json()
+            row.updated_at = now
+            if conditions.end_of_lumisection and row.ended_at is None:
+                row.ended_at = now
+            session.add(row)
+
+    def close_if_complete(self, place: Place, now: datetime) -> list[Verdict]:
+        """Close and judge the open windows of a lumisection if it is complete or overdue.
+
+        Complete: its end was announced and every source's batches are there, over all packages.
+
+        Returns
+        -------
+        list of Verdict
+            One for each window closed now; stored, to be published.
+        """
+        if place.model not in self._models:
+            return []
+        with read_session(self._engine) as session:
+            if self._closable(session, place, now) is None:
+                return []
+        with write_session(self._engine, lock=place.model) as session:
+            # asked again under the lock: another worker may have closed it, or data may have come
+            complete = self._closable(session, place, now)
+            if complete is None:
+                return []
+            conditions = _conditions(session, place)
+            verdicts = []
+            for window in _open_windows(session, place):
+                window.state = WindowState.CLOSED
+                window.closed_at = now
+                window.complete = complete
+                verdicts.append(self._judge.judge(session, window, conditions, now))
+            return verdicts
+
+    def sweep(self, now: datetime) -> list[Verdict]:
+        """Close whatever is complete or overdue, and assess again what got late data.
+
+        To be called at start and every second or so.
+        """
+        with read_session(self._engine) as session:
+            places = session.exec(
+                select(WindowRow.model, WindowRow.run, WindowRow.lumisection)
+                .where(WindowRow.state == WindowState.OPEN)
+                .distinct()
+                .order_by(WindowRow.model, col(WindowRow.run), col(WindowRow.lumisection))
+            ).all()
+        verdicts = [verdict for place in places for verdict in self.close_if_complete(Place(*place), now)]
+        for model in self._models:
+            verdicts += self._reassess_late(model, now)
+        return verdicts
+
+    def unpublished(self, limit: int = 100) -> list[Verdict]:
+        """Return stored verdicts that are not known to be on the verdicts topic, the oldest first."""
+        with read_session(self._engine) as session:
+            rows = session.exec(
+                select(AssessmentRow.verdict)
+                .where(
+                    col(AssessmentRow.published).is_(False), col(AssessmentRow.model).in_(list(self._models))
+                )
+                .order_by(col(AssessmentRow.id))
+                .limit(limit)
+            ).all()
+        return [Verdict.model_validate_json(row) for row in rows]
+
+    def mark_published(self, verdicts: Sequence[Verdict]) -> None:
+        """Remember that these verdicts are on the verdicts topic."""
+        with write_session(self._engine, lock="streams.published") as session:
+            names = [verdict.id for verdict in verdicts]
+            for row in session.exec(select(AssessmentRow).where(col(AssessmentRow.verdict_id).in_(names))):
+                row.published = True
+                session.add(row)
+
+    def _check(self, summary: Summary) -> None:
+        model = self._models.get(summary.model)
+        if model is None:
+            raise MalformedMessage(f"summary of unknown model '{summary.model:.40}': add it to the site")
+        if summary.contract_hash != model.contract.hash or summary.layout != layout_of(model.contract):
+            raise MalformedMessage(
+                f"summary under contract {summary.contract_hash[:12]}, this worker has "
+                f"{model.contract.hash[:12]}: update one of them"
+            )
+        if len(summary.sources) != 1:
+            raise MalformedMessage(f"summary of {len(summary.sources)} batches: send one for each batch")
+
+    def _closable(self, session: Session, place: Place, now: datetime) -> bool | None:
+        """None: keep waiting. True: everything is there. False: waited long enough."""
+        windows = _open_windows(session, place)
+        if not windows:
+            return None
+        row = session.get(ConditionsRow, place)
+        ended_at = row.ended_at if row is not None else None
+        if row is not None and ended_at is not None and _all_arrived(session, place, row):
+            return True
+        if ended_at is None:
+            ended_at = _later_end(session, place)
+        if ended_at is None:
+            return None
+        quiet_since = max(ended_at, *(window.updated_at for window in windows))
+        return False if now >= quiet_since + self._lateness else None
+
+    def _reassess_late(self, model: str, now: datetime) -> list[Verdict]:
+        late = (
+            select(WindowRow)
+            .where(
+                WindowRow.model == model,
+                WindowRow.state == WindowState.CLOSED,
+                col(WindowRow.assessed_events) < col(WindowRow.n_events),
+            )
+            .order_by(col(WindowRow.id))
+        )
+        with read_session(self._engine) as session:
+            if session.exec(late).first() is None:
+                return []
+        verdicts = []
+        with write_session(self._engine, lock=model) as session:
+            for window in session.exec(late).all():
+                place = Place(window.model, window.run, window.lumisection)
+                row = session.get(ConditionsRow, place)
+                window.complete = row is not None and _all_arrived(session, place, row)
+                verdicts.append(self._judge.judge(session, window, _conditions(session, place), now))
+        return verdicts
+
+
+def _add(session: Session, summary: Summary, now: datetime) -> WindowRow:
+    """Return the window with the summary merged in; made if it is the first."""
+    window = session.exec(
+        select(WindowRow).where(
+            WindowRow.model == summary.model,
+            WindowRow.run == summary.run,
+            WindowRow.lumisection == summary.lumisection,
+            WindowRow.package == summary.package,
+        )
+    ).one_or_none()
+    if window is None:
+        window = WindowRow(
+            model=summary.model,
+            run=summary.run,
+            lumisection=summary.lumisection,
+            package=summary.package,
+            contract_hash=summary.contract_hash,
+            summary=b"",
+            opened_at=now,
+            updated_at=now,
+        )
+        merged = summary
+    else:
+        try:
+            merged = merge(decode_summary(window.summary), summary)
+        except SummaryError as error:
+            raise MalformedMessage(f"summary does not fit its window: {error}") from error
+    window.summary = encode_summary(merged)
+    window.n_batches += 1
+    window.n_events, window.n_accept = merged.n_events, merged.n_accept
+    window.simulated = merged.simulated
+    window.updated_at = now
+    return window
+
+
+def _open_windows(session: Session, place: Place) -> Sequence[WindowRow]:
+    return session.exec(
+        select(WindowRow)
+        .where(
+            WindowRow.model == place.model,
+            WindowRow.run == place.run,
+            WindowRow.lumisection == place.lumisection,
+            WindowRow.state == WindowState.OPEN,
+        )
+        .order_by(col(WindowRow.id))
+    ).all()
+
+
+def _conditions(session: Session, place: Place) -> Conditions | None:
+    row = session.get(ConditionsRow, place)
+    return Conditions.model_validate_json(row.document) if row is not None else None
+
+
+def _all_arrived(session: Session, place: Place, row: ConditionsRow) -> bool:
+    expected = Conditions.model_validate_json(row.document).expected
+    arrived = dict(
+        session.exec(
+            select(BatchRow.source, func.count())
+            .where(
+                BatchRow.model == place.model,
+                BatchRow.run == place.run,
+                BatchRow.lumisection == place.lumisection,
+            )
+            .group_by(BatchRow.source)
+        ).all()
+    )
+    return all(arrived.get(source, 0) >= count for source, count in expected.items())
+
+
+def _later_end(session: Session, place: Place) -> datetime | None:
+    """When the end of a later lumisection was announced: then this one has ended too."""
+    return session.exec(
+        select(ConditionsRow.ended_at)
+        .where(
+            ConditionsRow.model == place.model,
+            col(ConditionsRow.ended_at).is_not(None),
+            or_(
+                col(ConditionsRow.run) > place.run,
+                and_(col(ConditionsRow.run) == place.run, col(ConditionsRow.lumisection) > place.lumisection),
+            ),
+        )
+        .order_by(col(ConditionsRow.ended_at))
+        .limit(1)
+    ).first()
