@@ -253,10 +253,14 @@ def _check_schema(schema: Any, contract: Contract) -> None:
         raise MalformedMessage(
             f"batch has {len(schema)} columns, contract '{contract.name}' asks {len(expected)}"
         )
-    for position, (got, want) in enumerate(zip(schema, expected, strict=True)):
-        if got.name != want.name or got.type != want.type:
+    try:
+        columns = [(field.name, field.type) for field in schema]
+    except UnicodeDecodeError as error:
+        raise MalformedMessage("batch column names are not UTF-8: write them as text") from error
+    for position, ((name, kind), want) in enumerate(zip(columns, expected, strict=True)):
+        if name != want.name or kind != want.type:
             raise MalformedMessage(
-                f"batch column {position} is {got.name!r:.60} {got.type!s:.40}, "
+                f"batch column {position} is {name!r:.60} {kind!s:.40}, "
                 f"contract '{contract.name}' asks '{want.name}' {want.type}"
             )
 

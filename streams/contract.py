@@ -345,8 +345,9 @@ def is_full_turn(spec: InputSpec) -> bool:
 
 
 def _explain(error: ValidationError) -> str:
-    """Turn the first pydantic complaint into one line with the key and the cure."""
-    problems = error.errors()
+    """Turn the most telling pydantic complaint into one line with the key and the cure."""
+    # a misspelt key is also a missing one; the misspelling says more
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     key = re.sub(
         r"\.\[", "[", ".".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])

@@ -1,0 +1,48 @@
+"""Conditions survive the wire; anything else is refused with the field at fault."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.conditions import Conditions, decode_conditions, encode_conditions
+from streams.errors import MalformedMessage
+
+GOOD = {"version": 1, "model": "anomaly", "run": 3, "lumisection": 9, "pileup": 52.5}
+
+
+@given(st.builds(Conditions))
+def test_round_trip(conditions):
+    assert decode_conditions(encode_conditions(conditions)) == conditions
+
+
+def test_only_stable_beams_are_stable():
+    assert Conditions(**GOOD).stable_beams
+    assert not Conditions(**GOOD, beam_mode="ADJUST").stable_beams
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 2}, "version"),
+        ({"run": -1}, "run"),
+        ({"lumisection": 2**31}, "lumisection"),
+        ({"pileup": None}, "pileup"),
+        ({"pileup": -2.0}, "pileup"),
+        ({"surprise": 1}, "surprise"),
+        ({"expected": {"replay": -1}}, "expected"),
+        ({"model": ""}, "model"),
+    ],
+)
+def test_what_conditions_are_not_is_refused(change, reason):
+    with pytest.raises(MalformedMessage, match=reason):
+        decode_conditions(json.dumps(GOOD | change).encode())
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"", b"[]", b"{", b"\xff\xfe", b'{"pileup": NaN}', b" " * 70_000, b"[" * 5000]
+)
+def test_foreign_bytes_are_refused(foreign):
+    with pytest.raises(MalformedMessage):
+        decode_conditions(foreign)

@@ -1,0 +1,245 @@
+"""Summaries count every event once, add in any order, and survive the wire; other bytes are refused."""
+
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.contract import parse_contract
+from streams.errors import MalformedMessage, SummaryError
+from streams.summary import (
+    N_SCORE_BINS,
+    SourceOffset,
+    fill,
+    merge,
+    merge_all,
+    score_bin_edges,
+    score_bins,
+    summarise,
+)
+from streams.summary_codec import MAGIC, decode_summary, encode_summary
+
+SCORES = st.integers(-(2**31), 2**31 - 1)
+
+
+def same(first, second):
+    return encode_summary(first) == encode_summary(second)
+
+
+@pytest.fixture(scope="module")
+def parts(make_batch, contract):
+    return [
+        summarise(make_batch(50 + seed, seed), contract, SourceOffset("lumiwatch.batches", seed % 2, seed))
+        for seed in range(4)
+    ]
+
+
+def test_every_histogram_is_the_plain_count_of_its_column(make_batch, contract):
+    batch = make_batch(500)
+    summary = summarise(batch, contract)
+    for index, spec in enumerate(contract.inputs):
+        codes, counts = np.unique(batch.inputs[:, index], return_counts=True)
+        expected = np.zeros(spec.maximum - spec.minimum + 1, dtype=np.int64)
+        expected[codes - spec.minimum] = counts
+        np.testing.assert_array_equal(summary.codes(index), expected)
+        assert summary.underflow(index) == summary.overflow(index) == 0
+    assert summary.n_events == 500
+    assert summary.n_accept == np.count_nonzero(batch.accept)
+    assert summary.score.sum() == 500
+
+
+def test_codes_outside_of_the_contract_are_counted_as_flow(make_batch, contract):
+    inputs = np.zeros((3, contract.n_inputs), dtype=np.int16)
+    eta = contract.input_index("jet[2].eta")
+    inputs[:, eta] = [-116, 2**15 - 1, -115]
+    summary = summarise(make_batch(3, inputs=inputs), contract)
+    assert (summary.underflow(eta), summary.overflow(eta), summary.codes(eta)[0]) == (1, 1, 1)
+
+
+def test_maps_hold_each_object_that_is_there_once(make_batch, contract):
+    batch = make_batch(300)
+    summary = summarise(batch, contract)
+    for name, count in (("jet", 10), ("muon", 4), ("egamma", 4), ("met", 1)):
+        pts = [contract.input_index(f"{name}[{index}].pt") for index in range(count)]
+        assert summary.map(name).sum() == np.count_nonzero(batch.inputs[:, pts])
+    with pytest.raises(SummaryError, match="there are met, egamma, muon, jet"):
+        summary.map("tau")
+
+
+def test_a_map_cell_is_where_the_object_is(make_batch, contract):
+    inputs = np.zeros((1, contract.n_inputs), dtype=np.int16)
+    start = contract.input_index("jet[0].pt")
+    inputs[0, start : start + 3] = [80, 115, 143]
+    cells = summarise(make_batch(1, inputs=inputs), contract).map("jet")
+    assert cells.sum() == cells[-1, -1] == 1
+
+
+@given(st.lists(SCORES, min_size=1, max_size=50))
+def test_score_bins_bracket_their_scores(scores):
+    array = np.array(scores, dtype=np.int32)
+    bins, edges = score_bins(array), score_bin_edges()
+    assert len(edges) == N_SCORE_BINS
+    for score, one in zip(scores, bins.tolist(), strict=True):
+        if score < 0:
+            assert one == 0
+        else:
+            low, high = edges[one - 1], edges[one]
+            assert low <= score < high
+            assert high - low <= max(1, score / 128)
+
+
+def test_score_bins_cover_every_positive_score_without_a_gap():
+    edges = score_bin_edges()
+    assert edges[0] == 0
+    assert edges[-1] == 2**31
+    assert (np.diff(edges) > 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(4)), st.integers(0, 2))
+def test_merging_is_associative_and_commutative(parts, order, split):
+    whole = merge_all(parts)
+    a = [parts[index] for index in order]
+    grouped = merge(merge_all(a[: split + 1]), merge_all(a[split + 1 :]))
+    assert same(grouped, whole)
+    assert whole.n_events == sum(part.n_events for part in parts)
+    assert whole.sources == tuple(sorted(part.sources[0] for part in parts))
+
+
+def test_merging_equals_counting_together(make_batch, contract):
+    first, second = make_batch(70, 1), make_batch(90, 2)
+    inputs, score, maps = fill(
+        np.concatenate([first.inputs, second.inputs]), np.concatenate([first.score, second.score]), contract
+    )
+    merged = merge(summarise(first, contract), summarise(second, contract))
+    np.testing.assert_array_equal(merged.inputs, inputs)
+    np.testing.assert_array_equal(merged.score, score)
+    np.testing.assert_array_equal(merged.maps, maps)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "other"}, "model"),
+        ({"run": 2}, "run"),
+        ({"lumisection": 8}, "lumisection"),
+        ({"package": "cd" * 32}, "package"),
+    ],
+)
+def test_summaries_of_two_windows_do_not_merge(make_batch, contract, change, said):
+    with pytest.raises(SummaryError, match=f"differ in {said}"):
+        merge(summarise(make_batch(), contract), summarise(make_batch(**change), contract))
+
+
+def test_one_message_does_not_count_twice(parts):
+    with pytest.raises(SummaryError, match=r"lumiwatch.batches\[1\]@1 is in both"):
+        merge(merge_all(parts), parts[1])
+
+
+def test_a_batch_of_another_contract_is_refused(make_batch, contract_path):
+    other = parse_contract(contract_path.read_text().replace("version = 1", "version = 2"))
+    with pytest.raises(SummaryError, match="use its own"):
+        summarise(make_batch(), other)
+
+
+def test_one_simulated_part_marks_the_whole(make_batch, contract):
+    real = summarise(make_batch(simulated=False), contract)
+    assert not merge(real, real).simulated
+    assert merge(real, summarise(make_batch(simulated=True), contract)).simulated
+
+
+@settings(max_examples=25, deadline=None)
+@given(n_events=st.integers(0, 300), seed=st.integers(0, 2**32 - 1))
+def test_bytes_keep_everything(make_batch, contract, n_events, seed):
+    rng = np.random.default_rng(seed)
+    batch = make_batch(
+        n_events,
+        inputs=rng.integers(-(2**15), 2**15, (n_events, contract.n_inputs)).astype(np.int16),
+        score=rng.integers(-(2**31), 2**31, n_events).astype(np.int32),
+    )
+    summary = summarise(batch, contract, SourceOffset("t", 1, seed))
+    back = decode_summary(encode_summary(summary))
+    assert back.key == summary.key
+    assert back.layout == summary.layout
+    assert back.sources == summary.sources
+    assert (back.n_events, back.n_accept, back.simulated) == (summary.n_events, summary.n_accept, True)
+    for name in ("inputs", "score", "maps"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(summary, name))
+    assert same(back, summary)
+
+
+def rewrite(payload, change):
+    data = zlib.decompress(payload[len(MAGIC) :])
+    length = struct.unpack_from("<I", data)[0]
+    header, body = json.loads(data[4 : 4 + length]), data[4 + length :]
+    header, body = change(header, body)
+    text = json.dumps(header).encode()
+    return MAGIC + zlib.compress(struct.pack("<I", len(text)) + text + body)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h, b: (h | {"n_events": h["n_events"] + 1}, b), "do not add up"),
+        (lambda h, b: (h | {"n_events": 10**30}, b), "n_events"),
+        (lambda h, b: (h | {"n_accept": 10**6}, b), "accepts"),
+        (lambda h, b: (h | {"extra": 1}, b), "extra"),
+        (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0]}, b), "its header says"),
+        (lambda h, b: (h | {"maximums": [2**15 - 1] * 4096, "minimums": [0] * 4096}, b), "differ in number"),
+        (lambda h, b: (h | {"minimums": [2**14] * len(h["minimums"])}, b), "minimum lies above"),
+        (
+            lambda h, b: (
+                h
+                | {
+                    "input_names": ["x"] * 4096,
+                    "minimums": [-(2**15)] * 4096,
+                    "maximums": [2**15 - 1] * 4096,
+                },
+                b,
+            ),
+            "bins exceeds",
+        ),
+        (lambda h, b: (h | {"sources": [["t", 0, 1], ["t", 0, 1]]}, b), "stands twice"),
+        (lambda h, b: (h | {"maps": [["jet", [0, 1, 10**9], [0, 1, 1]]]}, b), "maps"),
+        (lambda h, b: (h, b[:-12]), "its header says"),
+        (lambda h, b: (h, b"\xff" * len(b)), "out of order or out of range"),
+        (lambda h, b: (h, b[:-8] + struct.pack("<q", -5)), "negative"),
+    ],
+)
+def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
+    with pytest.raises(MalformedMessage, match=reason):
+        decode_summary(rewrite(encode_summary(parts[0]), change))
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        b"",
+        MAGIC,
+        MAGIC + b"x" * 50,
+        b"PK\x03\x04",
+        MAGIC + zlib.compress(b""),
+        MAGIC + zlib.compress(b"\xff" * 9),
+    ],
+)
+def test_foreign_bytes_are_refused(foreign):
+    with pytest.raises(MalformedMessage):
+        decode_summary(foreign)
+
+
+def test_a_bomb_is_not_unpacked():
+    with pytest.raises(MalformedMessage, match="cut short, too long"):
+        decode_summary(MAGIC + zlib.compress(b"\0" * 40_000_000))
+
+
+def test_every_truncation_is_refused(parts):
+    payload = encode_summary(parts[0])
+    for length in range(0, len(payload) - 1, 101):
+        with pytest.raises(MalformedMessage):
+            decode_summary(payload[:length])
+    with pytest.raises(MalformedMessage):
+        decode_summary(payload + b"more")
