@@ -1,0 +1,280 @@
+"""The pipeline: what an agent does with one message, from decoding to delivery of what follows.
+
+Blocking work runs in threads (one for counting, one for the database), so that heartbeats go on. Knows
+of the engine only that a topic has ``send`` and that an event carries a message.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from streams.batch import Batch, batch_model, decode_batch
+from streams.conditions import decode_conditions
+from streams.errors import MalformedMessage, StreamsError
+from streams.judge import MonitoredModel
+from streams.recorder import Recorder
+from streams.summary import SourceOffset, summarise
+from streams.summary_codec import decode_summary, encode_summary
+from streams.windows import Folded, Place, WindowStore
+
+logger = logging.getLogger(__name__)
+
+SOURCE_HEADER: Final = "lumiwatch-source"
+MAX_DEAD_PAYLOAD_BYTES: Final = 64 * 1024
+EXIT_FAILED: Final = 70
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Topics that results go to: anything with the engine's ``send``."""
+
+    summaries: Any
+    verdicts: Any
+    dead_letters: Any
+
+
+@dataclass
+class Counters:
+    """What the pipeline has done since it started."""
+
+    batches: int = 0
+    summaries: int = 0
+    repeated: int = 0
+    late: int = 0
+    conditions: int = 0
+    verdicts: int = 0
+    dead_letters: int = 0
+    recorder_failures: int = 0
+
+
+def end_process() -> None:
+    """End this process at once, so that the message at hand is delivered again to the next one.
+
+    The engine would acknowledge the message of an agent that raises.
+    """
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
+
+
+class Pipeline:
+    """Handles one message at a time for each agent.
+
+    Parameters
+    ----------
+    models
+        The monitored models by name.
+    store
+        The windows.
+    topics
+        Where results go.
+    recorder
+        Keeper of recent events; None keeps none.
+    fail
+        Called when the worker itself fails; must not return in production.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, MonitoredModel],
+        store: WindowStore,
+        topics: Topics,
+        recorder: Recorder | None = None,
+        fail: Callable[[], None] = end_process,
+    ) -> None:
+        self._models = models
+        self._store = store
+        self._topics = topics
+        self._recorder = recorder
+        self._fail = fail
+        self._counting = ThreadPoolExecutor(1, "lumiwatch-counting")
+        self._database = ThreadPoolExecutor(1, "lumiwatch-database")
+        self._publishing = asyncio.Lock()
+        self.counters = Counters()
+
+    async def summarise(self, event: Any) -> None:
+        """Turn a batch into its summary."""
+
+        def work() -> tuple[str, str, bytes]:
+            batch, contract = self._decode_batch(event.value)
+            offset = SourceOffset(event.message.topic, event.message.partition, event.message.offset)
+            payload = encode_summary(summarise(batch, contract, offset))
+            self._record(batch)
+            return batch.model, batch.source, payload
+
+        async def deliver(result: tuple[str, str, bytes]) -> None:
+            model, source, payload = result
+            # one model, one partition: its windows are merged by one worker, in order
+            await _send(self._topics.summaries, model.encode(), payload, {SOURCE_HEADER: source.encode()})
+            self.counters.batches += 1
+
+        await self._handle(event, self._counting, work, deliver)
+
+    async def merge(self, event: Any) -> None:
+        """Fold a summary into its window, and close the window if that completed it."""
+
+        def work() -> tuple[Any, str]:
+            return decode_summary(_content(event.value)), _source(event.message.headers)
+
+        async def store(result: tuple[Any, str]) -> None:
+            summary, source = result
+            place = Place(summary.model, summary.run, summary.lumisection)
+            folded = await self._in_database(
+                lambda: self._store.fold_summary(summary, source, datetime.now(UTC))
+            )
+            self.counters.summaries += 1
+            self.counters.repeated += folded is Folded.REPEATED
+            self.counters.late += folded is Folded.LATE
+            if folded is Folded.LATE:
+                logger.warning("late data for %s run %d LS %d", *place)
+            await self._close(place)
+
+        await self._handle(event, self._counting, work, store)
+
+    async def conditions(self, event: Any) -> None:
+        """Keep conditions, and close the lumisection's windows if that completed them."""
+
+        async def store(conditions: Any) -> None:
+            await self._in_database(lambda: self._store.record_conditions(conditions, datetime.now(UTC)))
+            self.counters.conditions += 1
+            if conditions.end_of_lumisection:
+                await self._close(Place(conditions.model, conditions.run, conditions.lumisection))
+
+        await self._handle(event, self._counting, lambda: decode_conditions(_content(event.value)), store)
+
+    async def sweep(self) -> None:
+        """Close what waited long enough, assess late data, publish what is not published yet."""
+        try:
+            await self._in_database(lambda: self._store.sweep(datetime.now(UTC)))
+            await self._publish()
+        except Exception:
+            logger.exception("the sweep over the windows failed: this worker ends")
+            self._fail()
+
+    async def _handle(
+        self,
+        event: Any,
+        pool: ThreadPoolExecutor,
+        work: Callable[[], _Result],
+        then: Callable[[_Result], Awaitable[None]],
+    ) -> None:
+        """Decode in a thread, then act. What the message is to blame for goes to the dead letters."""
+        message = event.message
+        place = f"{message.topic}[{message.partition}]@{message.offset}"
+        try:
+            reason = await self._reason_to_refuse(event, pool, work, then, place)
+            if reason is not None:
+                logger.warning("dead letter %s: %s", place, reason)
+                await self._dead_letter(event, reason)
+        except Exception:
+            logger.exception("message %s cannot be handled: this worker ends", place)
+            self._fail()
+
+    async def _reason_to_refuse(
+        self,
+        event: Any,
+        pool: ThreadPoolExecutor,
+        work: Callable[[], _Result],
+        then: Callable[[_Result], Awaitable[None]],
+        place: str,
+    ) -> str | None:
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(pool, work)
+        except StreamsError as error:
+            return str(error)
+        except Exception as error:
+            # decoding depends on the message alone: ending the worker would only meet it again
+            logger.exception("message %s of %d bytes breaks the decoder", place, len(event.value or b""))
+            return f"the decoder failed with {type(error).__name__}: report this message"
+        try:
+            await then(result)
+        except MalformedMessage as error:
+            return error.reason
+        return None
+
+    def _decode_batch(self, payload: Any) -> tuple[Batch, Any]:
+        content = _content(payload)
+        name = batch_model(content)
+        model = self._models.get(name)
+        if model is None:
+            raise MalformedMessage(f"batch of unknown model '{name:.40}': add it to the site")
+        return decode_batch(content, model.contract), model.contract
+
+    def _record(self, batch: Batch) -> None:
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.record(batch, self._models[batch.model].contract)
+        except StreamsError as error:
+            # judging goes on without: retraining will say that events are missing
+            self.counters.recorder_failures += 1
+            logger.warning("recent events are not kept: %s", error)
+
+    async def _close(self, place: Place) -> None:
+        verdicts = await self._in_database(lambda: self._store.close_if_complete(place, datetime.now(UTC)))
+        if verdicts:
+            await self._publish()
+
+    async def _publish(self) -> None:
+        """Send stored verdicts; they count as published only once the broker has them."""
+        async with self._publishing:
+            while verdicts := await self._in_database(self._store.unpublished):
+                for verdict in verdicts:
+                    await _send(
+                        self._topics.verdicts, verdict.model.encode(), verdict.model_dump_json().encode()
+                    )
+                    self.counters.verdicts += 1
+                    logger.info(
+                        "%s LS %d: %s. %s", verdict.model, verdict.lumisection, verdict.state, verdict.reason
+                    )
+                await self._in_database(lambda done=verdicts: self._store.mark_published(done))
+
+    async def _dead_letter(self, event: Any, reason: str) -> None:
+        message = event.message
+        payload = event.value if isinstance(event.value, bytes) else b""
+        letter = {
+            "version": 1,
+            "reason": reason,
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "size": len(payload),
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "payload": base64.b64encode(payload[:MAX_DEAD_PAYLOAD_BYTES]).decode(),
+            "truncated": len(payload) > MAX_DEAD_PAYLOAD_BYTES,
+            "at": datetime.now(UTC).isoformat(),
+        }
+        await _send(self._topics.dead_letters, message.topic.encode(), json.dumps(letter).encode())
+        self.counters.dead_letters += 1
+        logger.warning("dead letter %s[%d]@%d: %s", message.topic, message.partition, message.offset, reason)
+
+    async def _in_database(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._database, work)
+
+
+async def _send(topic: Any, key: bytes, value: bytes, headers: Mapping[str, bytes] | None = None) -> None:
+    """Send and wait until the broker has it."""
+    await (await topic.send(key=key, value=value, headers=dict(headers or {})))
+
+
+def _content(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise MalformedMessage("message without content: send what the topic is for")
+    return value
+
+
+def _source(headers: Any) -> str:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for key, value in pairs:
+        if key == SOURCE_HEADER and isinstance(value, bytes):
+            return value.decode(errors="replace")
+    raise MalformedMessage(f"summary without the header {SOURCE_HEADER}: it must name the batch's source")

@@ -1,0 +1,86 @@
+"""The worker process: reads its settings, runs the topology, and exits when that fails.
+
+Its supervisor starts it again; every kill is safe, because whatever was not committed is delivered
+again and whatever was counted is not counted twice. ``python -m streams.worker SETTINGS`` runs one.
+"""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import faust
+
+from streams.broker import die_with_parent
+from streams.dataset import write_atomically
+from streams.errors import StreamsError
+from streams.topology import build_app
+from streams.worker_settings import WorkerModel, WorkerSettings, load_settings
+
+__all__ = ["WorkerModel", "WorkerSettings", "load_settings", "main", "run_worker", "start_worker"]
+
+EXIT_SETTINGS: Final = 2
+
+
+def run_worker(settings: WorkerSettings) -> None:
+    """Run a worker in this process until SIGTERM or SIGINT. Ends in `SystemExit`: 0 after a signal, else 1.
+
+    Raises
+    ------
+    StreamsError
+        The settings cannot be used, or the broker or the database cannot be reached.
+    """
+    app = build_app(settings)
+    faust.Worker(
+        app,
+        loglevel=settings.log_level,
+        redirect_stdouts=False,
+        quiet=True,
+        workdir=str(settings.state_dir),
+    ).execute_from_commandline()
+
+
+def start_worker(settings: WorkerSettings, *, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a worker as a child process that dies with this one.
+
+    Parameters
+    ----------
+    settings
+        Written to ``worker.json`` in its state folder.
+    log
+        File that its output is appended to.
+    """
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    file = settings.state_dir / "worker.json"
+    write_atomically(file, settings.model_dump_json(indent=2).encode())
+    # the database URL may hold a password
+    file.chmod(0o600)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "streams.worker", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls prctl and takes no lock
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the worker whose settings file is named on the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m streams.worker SETTINGS.json\n")
+        return EXIT_SETTINGS
+    try:
+        run_worker(load_settings(Path(arguments[0])))
+    except StreamsError as error:
+        logging.getLogger(__name__).debug("cannot start", exc_info=True)
+        sys.stderr.write(f"{error}\n")
+        return EXIT_SETTINGS
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Settings of a worker, from a JSON or TOML file. Knows no engine and no broker."""
+
+import json
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.assessment import AssessmentSettings
+from streams.contract import load_contract
+from streams.errors import WorkerError
+from streams.judge import MonitoredModel
+from streams.recorder import DEFAULT_MAX_BYTES, DEFAULT_PRESCALE
+
+
+class WorkerModel(BaseModel):
+    """A monitored model in a worker's settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contract: Path
+    assessment: AssessmentSettings = AssessmentSettings()
+
+
+class WorkerSettings(BaseModel):
+    """Everything a worker must be told.
+
+    Attributes
+    ----------
+    bootstrap
+        ``host:port`` of the broker; several joined by commas.
+    database_url
+        The site's database.
+    models
+        Monitored model -> contract file and assessment settings.
+    state_dir
+        Folder for the engine's own files.
+    recent_dir
+        Folder for recent events (`streams.recorder`); None records nothing.
+    recorder_prescale, recorder_max_bytes
+        How much of them is kept, for each model.
+    allowed_lateness_s
+        How long a window waits for missing batches.
+    sweep_interval_s
+        How often windows are looked over for ones that waited long enough.
+    group
+        Consumer group: workers of one group share the work.
+    instance
+        Name of this worker within its group, stable over restarts: a restarted one takes its old place at
+        once. None: the place of a killed worker is given away after `session_timeout_s`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap: str = Field(min_length=1)
+    database_url: str = Field(min_length=1)
+    models: dict[str, WorkerModel] = Field(min_length=1)
+    state_dir: Path
+    recent_dir: Path | None = None
+    recorder_prescale: int = Field(default=DEFAULT_PRESCALE, ge=1)
+    recorder_max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1024)
+    allowed_lateness_s: float = Field(default=30.0, ge=0)
+    sweep_interval_s: float = Field(default=1.0, gt=0)
+    group: str = "lumiwatch-worker"
+    instance: str | None = None
+    session_timeout_s: float = Field(default=6.0, ge=1)
+    log_level: str = "INFO"
+
+    @property
+    def allowed_lateness(self) -> timedelta:
+        """How long a window waits for missing batches."""
+        return timedelta(seconds=self.allowed_lateness_s)
+
+    def monitored_models(self) -> dict[str, MonitoredModel]:
+        """Read the contracts. Raises `ContractError`."""
+        return {
+            name: MonitoredModel(load_contract(model.contract), model.assessment)
+            for name, model in self.models.items()
+        }
+
+
+def load_settings(path: Path) -> WorkerSettings:
+    """Read a settings file, JSON or TOML by its suffix.
+
+    Raises
+    ------
+    WorkerError
+        Names the file, the key and the cure.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise WorkerError(f"{path}: cannot be read ({error}): give a JSON or TOML file") from error
+    try:
+        return WorkerSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        raise WorkerError(f"{path}: key '{key}': {first['msg']}") from error
