@@ -83,3 +83,11 @@ class VerificationFailed(StepFailed):
 
 class CheckFailed(DaemonError):
     """The check that a command made did not pass; the command ends with exit code 1."""
+
+
+class DaemonUnreachable(DaemonError):
+    """No daemon answers at its address."""
+
+
+class RequestRefused(DaemonError):
+    """The daemon refused a request; the message is the daemon's own reason."""

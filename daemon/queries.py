@@ -45,7 +45,7 @@ def model_status(engine: Engine, site: Site, model: str) -> views.ModelStatus:
     NotFound
         The site does not watch this model.
     """
-    return _model_status(engine, _site_model(site, model))
+    return _model_status(engine, site_model(site, model))
 
 
 def verdict_timeline(
@@ -216,7 +216,8 @@ def _model_status(engine: Engine, model: SiteModel) -> views.ModelStatus:
     )
 
 
-def _site_model(site: Site, name: str) -> SiteModel:
+def site_model(site: Site, name: str) -> SiteModel:
+    """Find a monitored model by name; raises `NotFound` if the site does not watch it."""
     try:
         return site.models[name]
     except KeyError:

@@ -211,6 +211,9 @@ class ReferenceView(View):
     state: str
     parent_id: str | None
     built_from: str
+    n_events: int
+    n_lumisections: int
+    created_at: datetime
     approved_by: str | None
     approved_at: datetime | None
 

@@ -1,0 +1,127 @@
+"""Reads `lumiwatch.verdicts` in a thread of its own and hands each verdict on.
+
+An offset is committed only after the verdict's database transaction; what is delivered twice is
+taken once (`intake`). A message that is no verdict goes to the dead letters, never stops the reader.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Any, Final
+
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+
+from daemon.metrics import Metrics
+from streams import topics
+from streams.verdict import Verdict
+
+logger = logging.getLogger(__name__)
+
+GROUP: Final = "lumiwatch-daemon"
+_POLL_MS = 200
+_RETRY_S = 2.0
+_MAXIMUM_VERDICT_BYTES = 1_000_000
+_MAXIMUM_LETTER_BYTES = 65536
+
+
+class VerdictConsumer:
+    """Follows the verdicts of all models.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka address, ``host:port``.
+    take
+        Called with each verdict; must store it before it returns. When it raises, the verdict is read
+        again: nothing is committed.
+    metrics
+        Counts what is malformed and what is contained.
+    """
+
+    def __init__(self, bootstrap: str, take: Callable[[Verdict], None], metrics: Metrics) -> None:
+        self._bootstrap = bootstrap
+        self._take = take
+        self._metrics = metrics
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="verdict-consumer", daemon=True)
+        self.problem: str | None = "not connected yet"
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop reading; returns when the thread has ended or the time is over."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+            except Exception as error:  # noqa: BLE001 - the reader must outlive broker and database outages
+                self.problem = f"{type(error).__name__}: {error}"
+                self._metrics.contained_errors.labels("consumer").inc()
+                logger.warning("verdicts cannot be read (%s); next attempt in %.0f s", self.problem, _RETRY_S)
+                self._stopping.wait(_RETRY_S)
+
+    def _follow(self) -> None:
+        consumer = KafkaConsumer(
+            topics.VERDICTS,
+            bootstrap_servers=self._bootstrap,
+            group_id=GROUP,
+            client_id="lumiwatch-daemon",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        try:
+            while not self._stopping.is_set():
+                polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_MS)
+                self.problem = None
+                for message in (message for batch in polled.values() for message in batch):
+                    self._handle(message)
+                if polled:
+                    consumer.commit()
+        finally:
+            consumer.close(timeout_ms=2000)
+
+    def _handle(self, message: Any) -> None:
+        payload: bytes = message.value or b""
+        try:
+            verdict = _decode(payload)
+        except ValueError as error:
+            self._metrics.messages_malformed.inc()
+            self._bury(message, payload, str(error).splitlines()[0])
+            return
+        self._take(verdict)
+
+    def _bury(self, message: Any, payload: bytes, reason: str) -> None:
+        logger.warning("a message on %s is no verdict: %s", message.topic, reason)
+        letter = {
+            "reason": reason,
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "payload": base64.b64encode(payload[:_MAXIMUM_LETTER_BYTES]).decode(),
+        }
+        producer = KafkaProducer(bootstrap_servers=self._bootstrap)
+        try:
+            producer.send(topics.DEAD_LETTERS, json.dumps(letter).encode()).get(timeout=10)
+        except KafkaError as error:
+            logger.warning("the dead letter could not be sent (%s); it is only in this log", error)
+        finally:
+            producer.close(timeout=2)
+
+
+def _decode(payload: bytes) -> Verdict:
+    if len(payload) > _MAXIMUM_VERDICT_BYTES:
+        raise ValueError(f"{len(payload)} bytes are too many for a verdict")
+    return Verdict.model_validate_json(payload)  # its ValidationError is a ValueError

@@ -1,0 +1,152 @@
+"""What one verdict does to the records: stored once, and incidents moved on, in one transaction.
+
+Joins the pure reducer (`incidents`) with the tables. Knows no Kafka; the workflow is only named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, func, select
+
+from daemon.database import transaction
+from daemon.happenings import ACTOR, record_happening
+from daemon.incidents import Extend, IncidentFacts, Open, Recover, on_verdict, position
+from daemon.records import IncidentRecord, IncidentState, VerdictRecord
+from daemon.settings import Site
+from daemon.transitions import close_incident, create_response
+from streams.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What the caller has to do after the commit."""
+
+    new: bool  # false: this verdict was known, nothing changed
+    opened: str | None = None  # incident
+    start_responses: tuple[str, ...] = ()
+    wake_responses: tuple[str, ...] = ()
+
+
+def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime) -> Intake:
+    """Store a verdict and let it open, extend or end an incident.
+
+    Parameters
+    ----------
+    verdict
+        Of any model; one that the site does not watch is stored, but opens nothing.
+
+    Returns
+    -------
+    Intake
+        `new` is false for a verdict that was taken before: redelivery changes nothing.
+    """
+    with transaction(engine) as session:
+        if session.get(VerdictRecord, verdict.id) is not None:
+            return Intake(new=False)
+        session.add(
+            VerdictRecord(
+                id=verdict.id,
+                model=verdict.model,
+                run=verdict.run,
+                lumisection=verdict.lumisection,
+                state=verdict.state.value,
+                package=verdict.package,
+                simulated=verdict.simulated,
+                received_at=now,
+                payload=verdict.model_dump(mode="json"),
+            )
+        )
+        if verdict.model not in site.models:
+            return Intake(new=True)
+        current = _latest(session, verdict, resolved=False)
+        resolved = _latest(session, verdict, resolved=True)
+        actions = on_verdict(_facts(current), verdict, last_resolved=_facts(resolved))
+        result = Intake(new=True)
+        for action in actions:
+            match action:
+                case Open():
+                    result = _open(session, action, now)
+                case Extend() if current is not None:
+                    _extend(session, current, action, now)
+                case Recover() if current is not None:
+                    text = f"Back to good by itself at LS {verdict.lumisection} of run {verdict.run}."
+                    current.latest_verdict = verdict.model_dump(mode="json")
+                    woken = close_incident(
+                        session, current, text, actor=ACTOR, now=now, kind="incident.recovered"
+                    )
+                    result = Intake(new=True, wake_responses=tuple(woken))
+        return result
+
+
+def _open(session: Session, action: Open, now: datetime) -> Intake:
+    verdict = action.verdict
+    count = session.exec(
+        select(func.max(IncidentRecord.number)).where(IncidentRecord.model == verdict.model)
+    ).one()
+    number = (count or 0) + 1
+    content = verdict.model_dump(mode="json")
+    incident = IncidentRecord(
+        id=f"{verdict.model}-{number}",
+        number=number,
+        model=verdict.model,
+        simulated=verdict.simulated,
+        run=verdict.run,
+        onset_lumisection=action.onset_lumisection,
+        first_lumisection=verdict.lumisection,
+        last_run=verdict.run,
+        last_lumisection=verdict.lumisection,
+        families=list(verdict.families),
+        reason=verdict.reason,
+        package=verdict.package,
+        reference_id=verdict.reference_id,
+        opened_at=now,
+        opening_verdict=content,
+        latest_verdict=content,
+    )
+    session.add(incident)
+    session.flush()
+    record_happening(
+        session, incident, "incident.opened", verdict.reason, now=now, detail={"verdict": content}
+    )
+    response_id = create_response(session, incident, requested_by=ACTOR, now=now)
+    return Intake(new=True, opened=incident.id, start_responses=(response_id,))
+
+
+def _extend(session: Session, incident: IncidentRecord, action: Extend, now: datetime) -> None:
+    verdict = action.verdict
+    incident.last_run, incident.last_lumisection = position(verdict)
+    incident.families = list(action.families)
+    incident.latest_verdict = verdict.model_dump(mode="json")
+    if action.new_families:
+        text = f"Now also {' and '.join(action.new_families)}: {verdict.reason}"
+        record_happening(
+            session, incident, "incident.extended", text, now=now, detail={"verdict": incident.latest_verdict}
+        )
+
+
+def _latest(session: Session, verdict: Verdict, *, resolved: bool) -> IncidentRecord | None:
+    state = col(IncidentRecord.state)
+    return session.exec(
+        select(IncidentRecord)
+        .where(
+            IncidentRecord.model == verdict.model,
+            IncidentRecord.simulated == verdict.simulated,
+            state == IncidentState.RESOLVED if resolved else state != IncidentState.RESOLVED,
+        )
+        .order_by(col(IncidentRecord.number).desc())
+        .limit(1)
+    ).first()
+
+
+def _facts(incident: IncidentRecord | None) -> IncidentFacts | None:
+    if incident is None:
+        return None
+    return IncidentFacts(
+        id=incident.id,
+        state=IncidentState(incident.state),
+        last_position=(incident.last_run, incident.last_lumisection),
+        families=tuple(incident.families),
+    )

@@ -1,0 +1,135 @@
+"""What was made from what: from firmware back to ROOT files, and from an incident to its firmware.
+
+Edges are facts and never change; adding one twice is adding it once. Knows no room's internals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, or_, select
+
+from daemon.errors import NotFound
+from daemon.records import LineageEdgeRecord
+from daemon.views import LineageEdge, LineageGraph, LineageNode
+
+_MAXIMUM_NODES = 500
+_SHORTEST_PREFIX = 6
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Something with an identity: a package, training, dataset, reference, response, incident, ROOT file."""
+
+    kind: str
+    id: str
+
+
+def add_edge(session: Session, child: Artefact, parent: Artefact, relation: str, *, now: datetime) -> None:
+    """Note that `child` was made from (or answers, was measured by, ...) `parent`."""
+    known = session.exec(
+        select(LineageEdgeRecord).where(
+            LineageEdgeRecord.child == child.id,
+            LineageEdgeRecord.parent == parent.id,
+            LineageEdgeRecord.relation == relation,
+        )
+    ).first()
+    if known is None:
+        session.add(
+            LineageEdgeRecord(
+                child=child.id,
+                child_kind=child.kind,
+                parent=parent.id,
+                parent_kind=parent.kind,
+                relation=relation,
+                at=now,
+            )
+        )
+
+
+def trace(engine: Engine, identity: str, *, descendants: bool = False) -> LineageGraph:
+    """Everything an artefact was made from.
+
+    Parameters
+    ----------
+    identity
+        Full id, or the beginning of one (at least 6 characters) when it names a single artefact.
+    descendants
+        Also follow what was made from it.
+
+    Raises
+    ------
+    NotFound
+        No artefact, or more than one, has this id.
+    """
+    with Session(engine) as session:
+        root = _find(session, identity)
+        nodes = {root.id: LineageNode(id=root.id, kind=root.kind, depth=0)}
+        edges: dict[tuple[str, str, str], LineageEdge] = {}
+        _walk(session, [root.id], nodes, edges, upwards=True)
+        if descendants:
+            _walk(session, [root.id], nodes, edges, upwards=False)
+    ordered = sorted(nodes.values(), key=lambda node: (abs(node.depth), node.kind, node.id))
+    return LineageGraph(root=root.id, nodes=ordered, edges=list(edges.values()))
+
+
+def _walk(
+    session: Session,
+    front: list[str],
+    nodes: dict[str, LineageNode],
+    edges: dict[tuple[str, str, str], LineageEdge],
+    *,
+    upwards: bool,
+) -> None:
+    depth = 0
+    while front and len(nodes) < _MAXIMUM_NODES:
+        depth += 1 if upwards else -1
+        column = LineageEdgeRecord.child if upwards else LineageEdgeRecord.parent
+        found = session.exec(select(LineageEdgeRecord).where(col(column).in_(front))).all()
+        front = []
+        for edge in found:
+            edges[edge.child, edge.parent, edge.relation] = LineageEdge(
+                child=edge.child, parent=edge.parent, relation=edge.relation
+            )
+            end, kind = (edge.parent, edge.parent_kind) if upwards else (edge.child, edge.child_kind)
+            if end not in nodes:
+                nodes[end] = LineageNode(id=end, kind=kind, depth=depth)
+                front.append(end)
+
+
+def _find(session: Session, identity: str) -> Artefact:
+    exact = session.exec(
+        select(LineageEdgeRecord)
+        .where(or_(LineageEdgeRecord.child == identity, LineageEdgeRecord.parent == identity))
+        .limit(1)
+    ).first()
+    if exact is not None:
+        kind = exact.child_kind if exact.child == identity else exact.parent_kind
+        return Artefact(kind, identity)
+    candidates = _beginning_with(session, identity) if len(identity) >= _SHORTEST_PREFIX else set()
+    if not candidates:
+        raise NotFound(
+            f"no artefact {identity!r}: give the id of a package, training, dataset, reference or response"
+        )
+    if len(candidates) > 1:
+        raise NotFound(f"{identity!r} names {len(candidates)} artefacts: give more characters of the id")
+    return candidates.pop()
+
+
+def _beginning_with(session: Session, prefix: str) -> set[Artefact]:
+    found: set[Artefact] = set()
+    ends: Iterable[tuple[object, object]] = (
+        (LineageEdgeRecord.child, LineageEdgeRecord.child_kind),
+        (LineageEdgeRecord.parent, LineageEdgeRecord.parent_kind),
+    )
+    for identity, kind in ends:
+        rows = session.exec(
+            select(col(kind), col(identity))
+            .where(col(identity).startswith(prefix, autoescape=True))
+            .distinct()
+        ).all()
+        found.update(Artefact(str(row[0]), str(row[1])) for row in rows)
+    return found

@@ -1,0 +1,98 @@
+"""Reading what other rooms keep: windows and references of the stream, packages of the hardware.
+
+Plain functions like `queries`, over the same database. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, select
+
+from daemon.views import PackageView, ReferenceView, WindowView
+from hw.records import PackageRecord
+from streams.assessment import Assessment
+from streams.conditions import Conditions
+from streams.records import AssessmentRow, ConditionsRow, WindowRow
+from streams.reference_store import list_references
+
+
+def windows(engine: Engine, model: str, *, run: int | None = None, limit: int = 500) -> list[WindowView]:
+    """Give the latest `limit` windows of a model, oldest first, without their histograms."""
+    query = select(
+        WindowRow.run,
+        WindowRow.lumisection,
+        WindowRow.package,
+        WindowRow.state,
+        WindowRow.n_events,
+        WindowRow.n_accept,
+        WindowRow.late_events,
+        WindowRow.id,
+    ).where(WindowRow.model == model)  # not the whole row: its summary is large
+    if run is not None:
+        query = query.where(WindowRow.run == run)
+    query = query.order_by(
+        col(WindowRow.run).desc(), col(WindowRow.lumisection).desc(), col(WindowRow.id).desc()
+    ).limit(limit)
+    with Session(engine) as session:
+        rows = session.exec(query).all()
+        assessed = _assessments(session, [row.id for row in rows if row.id is not None])
+        conditions = _conditions(session, model, {row.run for row in rows})
+        return [
+            WindowView(
+                model=model,
+                run=row.run,
+                lumisection=row.lumisection,
+                package=row.package,
+                state=row.state,
+                n_events=row.n_events,
+                n_accept=row.n_accept,
+                late_events=row.late_events,
+                accept_rate=row.n_accept / row.n_events if row.n_events else None,
+                expected_rate=assessed[row.id].expected_rate if row.id in assessed else None,
+                pileup=conditions.get((row.run, row.lumisection)),
+            )
+            for row in reversed(rows)
+        ]
+
+
+def references(engine: Engine, model: str | None = None) -> list[ReferenceView]:
+    """Give the references of one model, or of all, newest first."""
+    return [
+        ReferenceView(
+            id=row.id,
+            model=row.model,
+            package=row.package,
+            state=row.state,
+            parent_id=row.parent_id,
+            built_from=row.built_from,
+            n_events=row.n_events,
+            n_lumisections=row.n_lumisections,
+            created_at=row.created_at,
+            approved_by=row.approved_by,
+            approved_at=row.approved_at,
+        )
+        for row in reversed(list_references(engine, model))
+    ]
+
+
+def packages(engine: Engine) -> list[PackageView]:
+    """Give the firmware packages that the site knows, newest first."""
+    with Session(engine) as session:
+        rows = session.exec(select(PackageRecord)).all()
+        return [PackageView.model_validate(row.model_dump()) for row in reversed(rows)]
+
+
+def _assessments(session: Session, window_ids: list[int]) -> dict[int, Assessment]:
+    rows = session.exec(
+        select(AssessmentRow)
+        .where(col(AssessmentRow.window_id).in_(window_ids))
+        .order_by(col(AssessmentRow.id))
+    ).all()
+    return {row.window_id: Assessment.model_validate_json(row.assessment) for row in rows}
+
+
+def _conditions(session: Session, model: str, runs: set[int]) -> dict[tuple[int, int], float]:
+    rows = session.exec(
+        select(ConditionsRow).where(ConditionsRow.model == model, col(ConditionsRow.run).in_(runs))
+    ).all()
+    return {(row.run, row.lumisection): Conditions.model_validate_json(row.document).pileup for row in rows}

@@ -1,0 +1,111 @@
+"""Does the new firmware agree with the reference? A pure judgement over its windows' verdicts.
+
+The inputs stay drifted after a reconfiguration, so only the families `score` and `rate` count, and
+the accept rate's band. Knows no database and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from streams.verdict import State, Verdict
+
+JUDGED_STATES = frozenset({State.GOOD, State.WARNING, State.ALARM})
+FAMILIES = frozenset({"score", "rate"})
+
+
+class VerificationState(StrEnum):
+    """What the windows so far say."""
+
+    WAITING = "waiting"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+class Verification(BaseModel):
+    """Judgement over the windows of a new package so far.
+
+    Attributes
+    ----------
+    misses
+        Lumisections that do not agree.
+    mean_accept_rate, expected_rate
+        Over the judged windows; None before the first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: VerificationState
+    judged: int
+    needed: int
+    misses: tuple[int, ...] = ()
+    mean_accept_rate: float | None = None
+    expected_rate: float | None = None
+    run: int | None = None
+    first_lumisection: int | None = None
+    last_lumisection: int | None = None
+    summary: str
+
+
+def verify(
+    verdicts: Sequence[Verdict], *, needed: int, allowed_misses: int, rate_band: float
+) -> Verification:
+    """Judge the windows of a new package.
+
+    Parameters
+    ----------
+    verdicts
+        Of the new package only, in data order. Windows that were not judged do not count.
+    needed
+        Judged windows to look at.
+    allowed_misses
+        So many of them may disagree.
+    rate_band
+        Largest relative deviation of the accept rate that agrees.
+    """
+    judged = [verdict for verdict in verdicts if verdict.state in JUDGED_STATES][:needed]
+    if not judged:
+        return Verification(
+            state=VerificationState.WAITING,
+            judged=0,
+            needed=needed,
+            summary="No judged window of the new package yet.",
+        )
+    misses = tuple(verdict.lumisection for verdict in judged if not _agrees(verdict, rate_band))
+    events = sum(verdict.n_events for verdict in judged)
+    mean_rate = sum(verdict.accept_rate * verdict.n_events for verdict in judged) / max(events, 1)
+    expected = judged[-1].expected_rate
+    if len(misses) > allowed_misses:
+        state = VerificationState.FAILED
+    else:
+        state = VerificationState.PASSED if len(judged) >= needed else VerificationState.WAITING
+    return Verification(
+        state=state,
+        judged=len(judged),
+        needed=needed,
+        misses=misses,
+        mean_accept_rate=mean_rate,
+        expected_rate=expected,
+        run=judged[-1].run,
+        first_lumisection=judged[0].lumisection,
+        last_lumisection=judged[-1].lumisection,
+        summary=_sentence(len(judged), needed, misses, mean_rate, expected),
+    )
+
+
+def _agrees(verdict: Verdict, rate_band: float) -> bool:
+    if FAMILIES.intersection(verdict.families):
+        return False
+    return verdict.rate_deviation is None or abs(verdict.rate_deviation) <= rate_band
+
+
+def _sentence(judged: int, needed: int, misses: tuple[int, ...], rate: float, expected: float | None) -> str:
+    text = f"{judged - len(misses)} of {judged} windows agree ({needed} needed)"
+    if misses:
+        text += f"; LS {', '.join(str(lumisection) for lumisection in misses)} do not"
+    if expected is not None:
+        text += f"; accept rate {rate:.2%}, expected {expected:.2%}"
+    return text + "."

@@ -1,0 +1,69 @@
+import pytest
+
+from daemon.errors import NotPossibleNow
+from daemon.incidents import Extend, IncidentFacts, Open, Recover, check_transition, on_verdict
+from daemon.records import IncidentState
+from streams.verdict import State
+from tests.support.daemon import make_verdict
+
+
+def facts(state: IncidentState = IncidentState.OPEN, last: int = 63) -> IncidentFacts:
+    return IncidentFacts(id="anomaly-1", state=state, last_position=(1, last), families=("rate",))
+
+
+def test_the_first_alarm_opens_at_its_onset():
+    verdict = make_verdict(63, onset_lumisection=61)
+
+    assert on_verdict(None, verdict) == (Open(verdict, 61),)
+
+
+def test_an_alarm_without_onset_opens_at_its_own_lumisection():
+    verdict = make_verdict(63, onset_lumisection=None)
+
+    assert on_verdict(None, verdict) == (Open(verdict, 63),)
+
+
+@pytest.mark.parametrize("state", [State.GOOD, State.WARNING, State.INSUFFICIENT, State.NOT_JUDGED])
+def test_nothing_but_an_alarm_opens(state: State):
+    assert on_verdict(None, make_verdict(63, state)) == ()
+
+
+@pytest.mark.parametrize("state", [State.WARNING, State.INSUFFICIENT, State.NOT_JUDGED])
+def test_what_is_not_judged_moves_no_incident(state: State):
+    assert on_verdict(facts(), make_verdict(64, state)) == ()
+
+
+def test_a_further_alarm_extends_and_names_new_families():
+    verdict = make_verdict(64)
+
+    assert on_verdict(facts(), verdict) == (Extend("anomaly-1", verdict, ("rate", "inputs"), ("inputs",)),)
+
+
+def test_a_late_alarm_from_before_changes_nothing():
+    assert on_verdict(facts(last=70), make_verdict(65)) == ()
+
+
+def test_good_again_recovers():
+    verdict = make_verdict(70, State.GOOD)
+
+    assert on_verdict(facts(), verdict) == (Recover("anomaly-1", verdict),)
+
+
+def test_good_from_before_the_latest_alarm_does_not_recover():
+    assert on_verdict(facts(last=70), make_verdict(69, State.GOOD)) == ()
+
+
+def test_a_response_at_work_closes_the_incident_itself():
+    assert on_verdict(facts(IncidentState.RESPONDING), make_verdict(70, State.GOOD)) == ()
+
+
+def test_an_alarm_about_data_of_a_resolved_incident_opens_nothing():
+    resolved = facts(IncidentState.RESOLVED, last=80)
+
+    assert on_verdict(None, make_verdict(79), last_resolved=resolved) == ()
+    assert on_verdict(None, make_verdict(81), last_resolved=resolved) != ()
+
+
+def test_resolved_is_final():
+    with pytest.raises(NotPossibleNow, match="final"):
+        check_transition("anomaly-1", IncidentState.RESOLVED, IncidentState.OPEN)

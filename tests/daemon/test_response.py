@@ -1,0 +1,230 @@
+"""The procedure step by step, with a fake workshop and a step runner that remembers like the durable one."""
+
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from daemon import queries
+from daemon.children import Interrupted
+from daemon.intake import take_verdict
+from daemon.lineage import trace
+from daemon.operations import Operations
+from daemon.records import IncidentState, ResponseState, StepState
+from daemon.response import ResponseProcedure
+from daemon.settings import Site
+from streams.verdict import State
+from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, FakeWorkshop, HandClock, NoWorkflows, make_verdict
+
+RESPONSE = "anomaly-1-r1"
+
+
+class Bench:
+    """One response, run in a thread, that can be stopped and run again."""
+
+    def __init__(self, engine: Engine, site: Site, clock: HandClock) -> None:
+        self.engine, self.site, self.clock = engine, site, clock
+        self.workshop = FakeWorkshop()
+        self.operations = Operations(engine, site, NoWorkflows(), clock)
+        self.remembered: dict[str, dict[str, Any]] = {}
+        self.stopping = Event()
+        self.procedure = ResponseProcedure(engine, site, self.workshop, clock, self.stopping)
+
+    def run_step(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in self.remembered:
+            self.remembered[name] = work()
+        return self.remembered[name]
+
+    def run(self) -> str:
+        return self.procedure.run(RESPONSE, self.run_step)
+
+    def propose(self) -> None:
+        """Run as far as the wait for the decision, then stop."""
+        self.stopping.set()
+        with pytest.raises(Interrupted):
+            self.run()
+        self.stopping.clear()
+
+    def verdicts(self, first: int, last: int, state: State = State.GOOD, **changes: Any) -> None:
+        for lumisection in range(first, last + 1):
+            verdict = make_verdict(lumisection, state, package=NEW_PACKAGE, **changes)
+            take_verdict(self.engine, self.site, verdict, now=self.clock())
+
+
+@pytest.fixture
+def bench(engine: Engine, site: Site, clock: HandClock) -> Bench:
+    take_verdict(engine, site, make_verdict(63, onset_lumisection=61), now=clock())
+    take_verdict(engine, site, make_verdict(64), now=clock())
+    return Bench(engine, site, clock)
+
+
+def states_of(bench: Bench) -> dict[str, StepState]:
+    return {step.name: step.state for step in queries.response(bench.engine, RESPONSE).steps}
+
+
+def test_an_approved_response_runs_to_a_resolved_incident(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.verdicts(70, 79)
+
+    assert bench.run() == ResponseState.SUCCEEDED
+
+    response = queries.response(bench.engine, RESPONSE)
+    incident = queries.incident(bench.engine, "anomaly-1")
+    assert bench.workshop.calls == ["retrain", "build", "bench", "apply", "successor_reference"]
+    assert set(states_of(bench).values()) == {StepState.DONE}
+    assert response.progress == 1.0
+    assert (response.previous_package, response.candidate_package) == (OLD_PACKAGE, NEW_PACKAGE)
+    assert response.reference_id == "f" * 64
+    assert incident.state is IncidentState.RESOLVED
+    assert incident.last_lumisection == 79
+    assert all(step.started_at and step.ended_at for step in response.steps)
+
+
+def test_the_retraining_uses_data_from_the_onset_to_the_latest_alarm(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local", strategy="bias")
+    bench.workshop.fail_at = "retrain"
+    bench.run()
+
+    task = bench.remembered["decide"]["task"]
+    assert (task["first_lumisection"], task["last_lumisection"]) == (61, 64)
+    assert task["strategies"] == ["bias"]
+
+
+def test_lineage_leads_from_the_firmware_to_the_incident(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.verdicts(70, 79)
+    bench.run()
+
+    kinds = {node.kind for node in trace(bench.engine, NEW_PACKAGE).nodes}
+    assert {"package", "training", "dataset", "response", "incident"} <= kinds
+
+
+def test_a_rejection_touches_nothing(bench: Bench):
+    bench.propose()
+    bench.operations.reject(RESPONSE, operator="local")
+
+    assert bench.run() == ResponseState.REJECTED
+    assert bench.workshop.calls == []
+    assert states_of(bench)["retrain"] is StepState.SKIPPED
+    assert queries.incident(bench.engine, "anomaly-1").state is IncidentState.OPEN
+
+
+@pytest.mark.parametrize("step", ["retrain", "build", "bench"])
+def test_a_failure_before_the_board_leaves_it_untouched(bench: Bench, step: str):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.workshop.fail_at = step
+
+    assert bench.run() == ResponseState.FAILED
+    assert "apply" not in bench.workshop.calls
+    assert "not touched" in (queries.response(bench.engine, RESPONSE).outcome or "")
+    assert states_of(bench)[step] is StepState.FAILED
+    assert queries.incident(bench.engine, "anomaly-1").state is IncidentState.OPEN
+
+
+def test_a_bench_with_mismatches_stops_the_response(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.workshop.bench_passes = False
+
+    assert bench.run() == ResponseState.FAILED
+    assert "apply" not in bench.workshop.calls
+
+
+def test_windows_that_do_not_agree_roll_the_board_back(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.verdicts(70, 71, State.ALARM, families=("rate",))
+
+    assert bench.run() == ResponseState.ROLLED_BACK
+    assert bench.workshop.board == OLD_PACKAGE
+    assert states_of(bench)["roll_back"] is StepState.DONE
+    assert queries.incident(bench.engine, "anomaly-1").state is IncidentState.OPEN
+
+
+def test_a_failed_reconfiguration_rolls_back_too(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.workshop.fail_at = "apply"
+
+    assert bench.run() == ResponseState.ROLLED_BACK
+    assert bench.workshop.calls[-1] == "roll_back"
+
+
+def test_a_rollback_that_fails_tells_the_shift_to_prescale(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.verdicts(70, 71, State.ALARM, families=("rate",))
+    bench.workshop.fail_at = "roll_back"
+
+    assert bench.run() == ResponseState.FAILED
+    assert "Prescale" in (queries.incident(bench.engine, "anomaly-1").instruction or "")
+
+
+def test_no_windows_in_time_roll_the_board_back(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+    bench.workshop.on_call = lambda _: None
+    thread = Thread(target=bench.run)
+    thread.start()
+    while "apply" not in bench.remembered:
+        thread.join(0.02)
+
+    bench.clock.move(3601)
+    thread.join(20)
+
+    assert queries.response(bench.engine, RESPONSE).state is ResponseState.ROLLED_BACK
+
+
+def test_an_interrupted_response_repeats_only_the_step_it_was_in(bench: Bench):
+    bench.propose()
+    bench.operations.approve(RESPONSE, operator="local")
+
+    def stop_during_build(name: str) -> None:
+        if name == "build":
+            bench.workshop.on_call = lambda _: None
+            raise Interrupted
+
+    bench.workshop.on_call = stop_during_build
+    with pytest.raises(Interrupted):
+        bench.run()
+    assert states_of(bench)["build"] is StepState.RUNNING
+    bench.verdicts(70, 79)
+
+    assert bench.run() == ResponseState.SUCCEEDED
+    assert bench.workshop.calls == ["retrain", "build", "build", "bench", "apply", "successor_reference"]
+
+
+def test_an_undecided_proposal_is_withdrawn_in_the_end(bench: Bench):
+    bench.propose()
+    bench.clock.move(8 * 86400)
+
+    assert bench.run() == ResponseState.WITHDRAWN
+    assert queries.incident(bench.engine, "anomaly-1").state is IncidentState.OPEN
+
+
+def test_a_policy_may_approve_weight_updates_by_itself(engine: Engine, site: Site, clock: HandClock):
+    model = site.models["anomaly"]
+    policy = model.policy.model_copy(update={"auto_plan_kinds": ("weights",)})
+    automatic = model.settings.model_copy(update={"policy": policy})
+    site = Site(
+        site.folder,
+        site.settings,
+        site.state_dir,
+        site.database_url,
+        {"anomaly": type(model)(model.name, model.folder, automatic, model.contract_path, model.contract)},
+    )
+    take_verdict(engine, site, make_verdict(63), now=clock())
+    bench = Bench(engine, site, clock)
+    bench.workshop.plan_kind = "full"
+
+    assert bench.run() == ResponseState.FAILED
+    response = queries.response(engine, RESPONSE)
+    assert response.decided_by == "policy"
+    assert "without an approval" in (response.outcome or "")
+    assert "apply" not in bench.workshop.calls
