@@ -22,6 +22,7 @@ from streams.contract import Contract, load_contract
 from streams.errors import StreamsError
 
 SITE_FILE = "lumiwatch.toml"
+_SIGNING_KEY = "site"
 StrategyName = Literal["input_recalibration", "batchnorm", "bias", "last_layer", "layers", "all_weights"]
 PlanKind = Literal["nothing", "weights", "partial", "full"]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -227,6 +228,32 @@ class Site:
     def secrets_dir(self) -> Path:
         """Where lumiwatch keeps the secrets it makes itself (mode 0700)."""
         return self.state_dir / "secrets"
+
+    @property
+    def packages_dir(self) -> Path:
+        """Where firmware packages are kept, as `<package id>.lwpkg`."""
+        return self.state_dir / "packages"
+
+    @property
+    def recent_dir(self) -> Path:
+        """Where the recorder keeps recent events."""
+        return self.state_dir / "recent"
+
+    @property
+    def trusted_keys_dir(self) -> Path:
+        """Folder of the public keys (`*.pub`) whose packages are trusted."""
+        configured = self.settings.hardware.trusted_keys_dir
+        return self.path(configured) if configured is not None else self.state_dir / "trusted-keys"
+
+    @property
+    def signing_key_file(self) -> Path:
+        """Private key that signs this site's packages."""
+        configured = self.settings.hardware.signing_key_file
+        return self.path(configured) if configured is not None else self.secrets_dir / f"{_SIGNING_KEY}.pem"
+
+    def board_file(self, model: str) -> Path:
+        """Where an emulated board of a model announces its address (JSON, key `address`)."""
+        return self.state_dir / "boards" / f"{model}.json"
 
     def path(self, relative: Path) -> Path:
         """Absolute path of a path in `lumiwatch.toml` (relative ones start at the site's folder)."""
