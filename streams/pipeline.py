@@ -23,7 +23,7 @@ from streams.judge import MonitoredModel
 from streams.recorder import Recorder
 from streams.summary import SourceOffset, summarise
 from streams.summary_codec import decode_summary, encode_summary
-from streams.windows import Folded, Place, WindowStore
+from streams.windows import Folded, WindowStore
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,6 @@ class Pipeline:
 
         async def store(result: tuple[Any, str]) -> None:
             summary, source = result
-            place = Place(summary.model, summary.run, summary.lumisection)
             folded = await self._in_database(
                 lambda: self._store.fold_summary(summary, source, datetime.now(UTC))
             )
@@ -135,8 +134,10 @@ class Pipeline:
             self.counters.repeated += folded is Folded.REPEATED
             self.counters.late += folded is Folded.LATE
             if folded is Folded.LATE:
-                logger.warning("late data for %s run %d LS %d", *place)
-            await self._close(place)
+                logger.warning(
+                    "late data for %s LS %d of run %d", summary.model, summary.lumisection, summary.run
+                )
+            await self._close(summary.model, summary.run)
 
         await self._handle(event, self._counting, work, store)
 
@@ -147,7 +148,7 @@ class Pipeline:
             await self._in_database(lambda: self._store.record_conditions(conditions, datetime.now(UTC)))
             self.counters.conditions += 1
             if conditions.end_of_lumisection:
-                await self._close(Place(conditions.model, conditions.run, conditions.lumisection))
+                await self._close(conditions.model, conditions.run)
 
         await self._handle(event, self._counting, lambda: decode_conditions(_content(event.value)), store)
 
@@ -219,8 +220,8 @@ class Pipeline:
             self.counters.recorder_failures += 1
             logger.warning("recent events are not kept: %s", error)
 
-    async def _close(self, place: Place) -> None:
-        verdicts = await self._in_database(lambda: self._store.close_if_complete(place, datetime.now(UTC)))
+    async def _close(self, model: str, run: int) -> None:
+        verdicts = await self._in_database(lambda: self._store.close_ready(model, run, datetime.now(UTC)))
         if verdicts:
             await self._publish()
 

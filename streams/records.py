@@ -88,14 +88,19 @@ class BatchRow(SQLModel, table=True):
 
 
 class ConditionsRow(SQLModel, table=True):
-    """The latest conditions of a lumisection (JSON), and when its end was announced."""
+    """The latest conditions of a lumisection (JSON), and when its end was announced.
+
+    ``settled``: its windows are closed, or nobody waits for them any longer.
+    """
 
     __tablename__ = "stream_conditions"
+    __table_args__ = (Index("ix_stream_conditions_settled", "settled", "model", "run"),)
 
     model: str = Field(primary_key=True)
     run: int = Field(primary_key=True)
     lumisection: int = Field(primary_key=True)
     document: str
+    settled: bool = False
     ended_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     updated_at: datetime = Field(sa_column=_time())
 

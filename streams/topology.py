@@ -82,7 +82,7 @@ def _app(settings: WorkerSettings) -> faust.App:
         broker_commit_interval=1.0,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 3.0,
-        broker_rebalance_timeout=settings.session_timeout_s,
+        broker_rebalance_timeout=1.0,
         stream_buffer_maxsize=BUFFERED_MESSAGES,
         stream_wait_empty=False,
     )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import Engine, and_, or_
+from sqlalchemy import ColumnElement, Engine, and_, or_
 from sqlmodel import Session, col, func, select
 
 from streams.conditions import Conditions
@@ -147,48 +147,38 @@ class WindowStore:
                 row.ended_at = now
             session.add(row)
 
-    def close_if_complete(self, place: Place, now: datetime) -> list[Verdict]:
-        """Close and judge the open windows of a lumisection if it is complete or overdue.
+    def close_ready(self, model: str, run: int, now: datetime) -> list[Verdict]:
+        """Close and judge, in the order of lumisections, the windows of a run that need not wait any longer.
 
-        Complete: its end was announced and every source's batches are there, over all packages.
+        A lumisection is ready when its end was announced and every source's batches are there, over all
+        packages, or when it waited long enough. One that still waits holds up those after it, so that
+        verdicts follow each other as the data did, even while a backlog is worked off.
 
         Returns
         -------
         list of Verdict
             One for each window closed now; stored, to be published.
         """
-        if place.model not in self._models:
+        if model not in self._models:
             return []
-        with read_session(self._engine) as session:
-            if self._closable(session, place, now) is None:
-                return []
-        with write_session(self._engine, lock=place.model) as session:
-            # asked again under the lock: another worker may have closed it, or data may have come
-            complete = self._closable(session, place, now)
-            if complete is None:
-                return []
-            conditions = _conditions(session, place)
-            verdicts = []
-            for window in _open_windows(session, place):
-                window.state = WindowState.CLOSED
-                window.closed_at = now
-                window.complete = complete
-                verdicts.append(self._judge.judge(session, window, conditions, now))
-            return verdicts
+        verdicts: list[Verdict] = []
+        while True:
+            with read_session(self._engine) as session:
+                place = _first_pending(session, model, run)
+                if place is None or self._ready(session, place, now) is None:
+                    return verdicts
+            verdicts += self._close(place, now)
 
     def sweep(self, now: datetime) -> list[Verdict]:
-        """Close whatever is complete or overdue, and assess again what got late data.
+        """Close whatever is complete or waited long enough, and assess again what got late data.
 
         To be called at start and every second or so.
         """
+        open_runs = select(WindowRow.model, WindowRow.run).where(WindowRow.state == WindowState.OPEN)
+        ended_runs = select(ConditionsRow.model, ConditionsRow.run).where(*_unsettled())
         with read_session(self._engine) as session:
-            places = session.exec(
-                select(WindowRow.model, WindowRow.run, WindowRow.lumisection)
-                .where(WindowRow.state == WindowState.OPEN)
-                .distinct()
-                .order_by(WindowRow.model, col(WindowRow.run), col(WindowRow.lumisection))
-            ).all()
-        verdicts = [verdict for place in places for verdict in self.close_if_complete(Place(*place), now)]
+            runs = {*session.exec(open_runs.distinct()).all(), *session.exec(ended_runs.distinct()).all()}
+        verdicts = [verdict for model, run in sorted(runs) for verdict in self.close_ready(model, run, now)]
         for model in self._models:
             verdicts += self._reassess_late(model, now)
         return verdicts
@@ -226,12 +216,31 @@ class WindowStore:
         if len(summary.sources) != 1:
             raise MalformedMessage(f"summary of {len(summary.sources)} batches: send one for each batch")
 
-    def _closable(self, session: Session, place: Place, now: datetime) -> bool | None:
+    def _close(self, place: Place, now: datetime) -> list[Verdict]:
+        with write_session(self._engine, lock=place.model) as session:
+            # asked again under the lock: another worker may have closed it, or data may have come
+            complete = self._ready(session, place, now)
+            if complete is None:
+                return []
+            conditions = _conditions(session, place)
+            verdicts = []
+            for window in _open_windows(session, place):
+                window.state = WindowState.CLOSED
+                window.closed_at = now
+                window.complete = complete
+                verdicts.append(self._judge.judge(session, window, conditions, now))
+            row = session.get(ConditionsRow, place)
+            if row is not None and row.ended_at is not None:
+                row.settled = True
+                session.add(row)
+            return verdicts
+
+    def _ready(self, session: Session, place: Place, now: datetime) -> bool | None:
         """None: keep waiting. True: everything is there. False: waited long enough."""
-        windows = _open_windows(session, place)
-        if not windows:
-            return None
         row = session.get(ConditionsRow, place)
+        windows = _open_windows(session, place)
+        if not windows and (row is None or row.settled):
+            return None
         ended_at = row.ended_at if row is not None else None
         if row is not None and ended_at is not None and _all_arrived(session, place, row):
             return True
@@ -239,7 +248,7 @@ class WindowStore:
             ended_at = _later_end(session, place)
         if ended_at is None:
             return None
-        quiet_since = max(ended_at, *(window.updated_at for window in windows))
+        quiet_since = max([ended_at, *(window.updated_at for window in windows)])
         return False if now >= quiet_since + self._lateness else None
 
     def _reassess_late(self, model: str, now: datetime) -> list[Verdict]:
@@ -298,6 +307,26 @@ def _add(session: Session, summary: Summary, now: datetime) -> WindowRow:
     window.simulated = merged.simulated
     window.updated_at = now
     return window
+
+
+def _unsettled() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return col(ConditionsRow.settled).is_(False), col(ConditionsRow.ended_at).is_not(None)
+
+
+def _first_pending(session: Session, model: str, run: int) -> Place | None:
+    """Return the first lumisection of a run that has an open window, or has ended and is not settled."""
+    open_window = session.exec(
+        select(func.min(WindowRow.lumisection)).where(
+            WindowRow.model == model, WindowRow.run == run, WindowRow.state == WindowState.OPEN
+        )
+    ).one()
+    ended = session.exec(
+        select(func.min(ConditionsRow.lumisection)).where(
+            ConditionsRow.model == model, ConditionsRow.run == run, *_unsettled()
+        )
+    ).one()
+    pending = [lumisection for lumisection in (open_window, ended) if lumisection is not None]
+    return Place(model, run, min(pending)) if pending else None
 
 
 def _open_windows(session: Session, place: Place) -> Sequence[WindowRow]:

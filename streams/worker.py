@@ -20,7 +20,10 @@ from streams.worker_settings import WorkerModel, WorkerSettings, load_settings
 
 __all__ = ["WorkerModel", "WorkerSettings", "load_settings", "main", "run_worker", "start_worker"]
 
+logger = logging.getLogger(__name__)
+
 EXIT_SETTINGS: Final = 2
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_worker(settings: WorkerSettings) -> None:
@@ -31,10 +34,14 @@ def run_worker(settings: WorkerSettings) -> None:
     StreamsError
         The settings cannot be used, or the broker or the database cannot be reached.
     """
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    for engine in ("faust", "mode", "aiokafka", "kafka"):
+        logging.getLogger(engine).setLevel(logging.WARNING)
     app = build_app(settings)
+    logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
     faust.Worker(
         app,
-        loglevel=settings.log_level,
+        override_logging=False,
         redirect_stdouts=False,
         quiet=True,
         workdir=str(settings.state_dir),
@@ -76,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run_worker(load_settings(Path(arguments[0])))
     except StreamsError as error:
-        logging.getLogger(__name__).debug("cannot start", exc_info=True)
+        logger.debug("cannot start", exc_info=True)
         sys.stderr.write(f"{error}\n")
         return EXIT_SETTINGS
     return 0
