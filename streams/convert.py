@@ -30,6 +30,7 @@ _KEPT: Final[dict[str, type[np.generic]]] = {
     "weight": np.float64,
 }
 _MAX_NAMES: Final = 30
+_TREES: Final = frozenset({"TTree", "TNtuple", "ROOT::RNTuple"})
 
 
 def convert(
@@ -120,7 +121,7 @@ def _inspect(path: Path, tree_name: str, branches: list[str]) -> int:
         raise ConvertError(f"{path}: there is no such file: check the path")
     try:
         with uproot.open(path) as file:
-            trees = {name.split(";")[0] for name, kind in file.classnames().items() if kind == "TTree"}
+            trees = {name.split(";")[0] for name, kind in file.classnames().items() if kind in _TREES}
             known = trees and tree_name in trees
             keys = list(file[tree_name].keys()) if known else []
             entries = int(file[tree_name].num_entries) if known else 0

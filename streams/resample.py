@@ -86,7 +86,7 @@ def turn_and_mirror(
     int16, same shape.
     """
     plan = _plan(contract)
-    columns = np.ascontiguousarray(inputs.T)
+    columns = np.array(inputs.T, order="C")
     there = {pt: columns[pt] != contract.inputs[pt].padding for pt in plan.presences}
     turned = {step: (turns * step).astype(np.int16) for step in plan.steps}
     for angle in plan.phi:

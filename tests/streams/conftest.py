@@ -104,3 +104,9 @@ def make_batch(contract, dataset):
         return Batch(**(fields | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_text():
+    """Return a contract of 7 inputs, as TOML: missing energy and two jets."""
+    return SMALL_CONTRACT
