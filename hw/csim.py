@@ -47,8 +47,8 @@ class CSim:
             raise ImageError(f"image {path} cannot be loaded ({error}): build it on this machine") from error
         if built != (n_inputs, n_words) or structure_hash not in (None, self.structure_hash):
             raise StructureMismatch(
-                f"image {path} has structure {self.structure_hash[:12]} ({built[0]} inputs, {built[1]} words), "
-                f"the model {(structure_hash or 'unnamed')[:12]} ({n_inputs}, {n_words}): build the image again"
+                f"image {path} has structure {self.structure_hash[:12]} ({built[0]} inputs, {built[1]} words)"
+                f", the model {(structure_hash or '?')[:12]} ({n_inputs}, {n_words}): build the image again"
             )
         self._run.restype = ctypes.c_int
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3]

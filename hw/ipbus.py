@@ -1,0 +1,332 @@
+"""IPbus 2.0 on the wire: packets and transactions as bytes, both directions. Pure: no sockets, no registers.
+
+After "The IPbus Protocol, version 2.0" (https://ipbus.web.cern.ch/doc/user/html/). Over TCP every packet is
+preceded by its length in bytes, a 32-bit big-endian integer; the resend packet belongs to UDP and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.errors import ProtocolError
+
+Words = npt.NDArray[np.uint32]
+
+MAXIMUM_COUNT = 255
+"""Most data words of one transaction."""
+
+MAXIMUM_TRANSACTIONS = 4096
+"""Transaction ids have 12 bits."""
+
+LENGTH_BYTES = 4
+WORD_BYTES = 4
+
+_VERSION = 2
+_CONTROL, _STATUS = 0, 1
+_STATUS_WORDS = 16
+_EMPTY: Words = np.empty(0, dtype=np.uint32)
+
+
+class Kind(IntEnum):
+    """What a transaction does."""
+
+    READ = 0
+    WRITE = 1
+    READ_FIFO = 2
+    """Non-incrementing read: every word from the same address."""
+    WRITE_FIFO = 3
+    """Non-incrementing write: every word to the same address."""
+    RMW_BITS = 4
+    """X = (X & AND) | OR; answers the old X."""
+    RMW_SUM = 5
+    """X = X + A; answers the old X."""
+
+
+class Info(IntEnum):
+    """How a transaction went."""
+
+    OK = 0
+    BAD_HEADER = 1
+    READ_ERROR = 4
+    WRITE_ERROR = 5
+    READ_TIMEOUT = 6
+    WRITE_TIMEOUT = 7
+    REQUEST = 15
+
+
+_READS = frozenset({Kind.READ, Kind.READ_FIFO})
+_WRITES = frozenset({Kind.WRITE, Kind.WRITE_FIFO})
+_INFOS = frozenset(Info)
+_RMW_WORDS = {Kind.RMW_BITS: 2, Kind.RMW_SUM: 1}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One transaction as the client asks for it.
+
+    Parameters
+    ----------
+    kind
+        What to do.
+    address
+        32-bit word address.
+    words
+        Data of a write, or the terms of a read-modify-write; uint32.
+    count
+        Words to read (reads only).
+    """
+
+    kind: Kind
+    address: int
+    words: Words = field(default_factory=lambda: _EMPTY, repr=False)
+    count: int = 0
+
+    @property
+    def wire_words(self) -> int:
+        """Words this request takes in a packet."""
+        return 2 + len(self.words)
+
+    @property
+    def reply_words(self) -> int:
+        """Most words its reply takes in a packet."""
+        return 1 + (1 if self.kind in _RMW_WORDS else self.count)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """One transaction as the board answers it.
+
+    Parameters
+    ----------
+    kind
+        As in the request.
+    info
+        How it went.
+    words
+        Data read, or the old value of a read-modify-write; uint32.
+    count
+        Words read or written.
+    """
+
+    kind: Kind
+    info: Info
+    words: Words = field(default_factory=lambda: _EMPTY, repr=False)
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestPacket:
+    """A packet as the board receives it.
+
+    Parameters
+    ----------
+    packet_id
+        16 bits; 0 where order is kept by the transport.
+    status
+        True for a status request, which has no transactions.
+    requests
+        In order.
+    bad_header
+        True when a transaction header was wrong: what followed it is lost.
+    little_endian
+        The byte order the client chose.
+    """
+
+    packet_id: int
+    status: bool
+    requests: tuple[Request, ...]
+    bad_header: bool
+    little_endian: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The board's answer to a status request.
+
+    Parameters
+    ----------
+    mtu_bytes
+        Largest packet it takes and gives.
+    buffers
+        Packets that may be under way at once.
+    next_packet_id
+        The id it expects.
+    """
+
+    mtu_bytes: int
+    buffers: int
+    next_packet_id: int
+
+
+def encode_requests(packet_id: int, requests: Sequence[Request]) -> bytes:
+    """Give the bytes of a control packet, big-endian, without the TCP length.
+
+    Raises
+    ------
+    ProtocolError
+        When a request cannot be expressed.
+    """
+    if len(requests) > MAXIMUM_TRANSACTIONS:
+        raise ProtocolError(
+            f"{len(requests)} transactions in one packet, at most {MAXIMUM_TRANSACTIONS}: split it"
+        )
+    parts: list[Words] = [_header(packet_id, _CONTROL)]
+    for index, request in enumerate(requests):
+        count = request.count if request.kind in _READS else len(request.words)
+        if request.kind in _RMW_WORDS:
+            if count != _RMW_WORDS[request.kind]:
+                raise ProtocolError(
+                    f"{request.kind.name} takes {_RMW_WORDS[request.kind]} words, not {count}"
+                )
+            count = 1
+        if not 0 < count <= MAXIMUM_COUNT:
+            raise ProtocolError(
+                f"{count} words in one transaction, 1 to {MAXIMUM_COUNT} are possible: split it"
+            )
+        head = _transaction(index, count, request.kind, Info.REQUEST)
+        parts.append(np.array([head, request.address], dtype=np.uint32))
+        parts.append(request.words)
+    return np.concatenate(parts).astype(">u4").tobytes()
+
+
+def decode_requests(content: bytes) -> RequestPacket:
+    """Read a packet a client sent.
+
+    Raises
+    ------
+    ProtocolError
+        When it is no IPbus 2.0 packet this package understands.
+    """
+    words, little_endian = _words(content)
+    packet_id, kind = _packet_header(int(words[0]))
+    if kind == _STATUS:
+        return RequestPacket(packet_id, True, (), False, little_endian)
+    if kind != _CONTROL:
+        raise ProtocolError(f"packet type {kind} is not possible over TCP: send control or status packets")
+    requests: list[Request] = []
+    position = 1
+    while position < len(words):
+        request, position = _request(words, position)
+        if request is None:
+            return RequestPacket(packet_id, False, tuple(requests), True, little_endian)
+        requests.append(request)
+    return RequestPacket(packet_id, False, tuple(requests), False, little_endian)
+
+
+def _request(words: Words, position: int) -> tuple[Request | None, int]:
+    head = int(words[position])
+    count, kind = (head >> 8) & 0xFF, (head >> 4) & 0xF
+    if (
+        head >> 28 != _VERSION
+        or head & 0xF != Info.REQUEST
+        or kind > Kind.RMW_SUM
+        or position + 2 > len(words)
+    ):
+        return None, position
+    address = int(words[position + 1])
+    carried = _RMW_WORDS.get(Kind(kind), count if kind in _WRITES else 0)
+    end = position + 2 + carried
+    if end > len(words):
+        return None, position
+    request = Request(Kind(kind), address, words[position + 2 : end], count if kind in _READS else 0)
+    return request, end
+
+
+def encode_replies(packet: RequestPacket, replies: Sequence[Reply]) -> bytes:
+    """Give the bytes of the board's answer to a control packet, in the client's byte order."""
+    parts: list[Words] = [_header(packet.packet_id, _CONTROL)]
+    for index, reply in enumerate(replies):
+        parts.append(np.array([_transaction(index, reply.count, reply.kind, reply.info)], dtype=np.uint32))
+        parts.append(reply.words)
+    if packet.bad_header:
+        parts.append(np.array([_transaction(len(replies), 0, Kind.READ, Info.BAD_HEADER)], dtype=np.uint32))
+    return np.concatenate(parts).astype("<u4" if packet.little_endian else ">u4").tobytes()
+
+
+def decode_replies(content: bytes, packet_id: int, requests: Sequence[Request]) -> list[Reply]:
+    """Read the board's answer to `requests`; replies may say that they failed.
+
+    Raises
+    ------
+    ProtocolError
+        When the answer does not belong to the requests.
+    """
+    words, _ = _words(content)
+    if _packet_header(int(words[0])) != (packet_id, _CONTROL):
+        raise ProtocolError(
+            f"the board answered packet {packet_id} with header {int(words[0]):#010x}: reconnect"
+        )
+    replies: list[Reply] = []
+    position = 1
+    for index, request in enumerate(requests):
+        if position >= len(words):
+            raise ProtocolError(f"the board answered {index} of {len(requests)} transactions: reconnect")
+        head = int(words[position])
+        count, info = (head >> 8) & 0xFF, head & 0xF
+        if head >> 28 != _VERSION or (head >> 16) & 0xFFF != index & 0xFFF or info not in _INFOS:
+            raise ProtocolError(f"the board answered transaction {index} with {head:#010x}: reconnect")
+        if info != Info.BAD_HEADER and (head >> 4) & 0xF != request.kind:
+            raise ProtocolError(f"the board answered transaction {index} with another type: reconnect")
+        carried = 0 if request.kind in _WRITES or info == Info.BAD_HEADER else count
+        end = position + 1 + carried
+        if end > len(words):
+            raise ProtocolError(f"the board's answer to transaction {index} is cut short: reconnect")
+        replies.append(Reply(request.kind, Info(info), words[position + 1 : end], count))
+        position = end
+    return replies
+
+
+def encode_status_request() -> bytes:
+    """Give the bytes of a status request."""
+    words = np.zeros(_STATUS_WORDS, dtype=np.uint32)
+    words[0] = _header(0, _STATUS)[0]
+    return words.astype(">u4").tobytes()
+
+
+def encode_status(status: Status, *, little_endian: bool = False) -> bytes:
+    """Give the bytes of the board's status; the history of packets, which only UDP needs, is zero."""
+    words = np.zeros(_STATUS_WORDS, dtype=np.uint32)
+    expected = _header(status.next_packet_id, _CONTROL)[0]
+    words[:4] = _header(0, _STATUS)[0], status.mtu_bytes, status.buffers, expected
+    return words.astype("<u4" if little_endian else ">u4").tobytes()
+
+
+def decode_status(content: bytes) -> Status:
+    """Read the board's status.
+
+    Raises
+    ------
+    ProtocolError
+        When it is none.
+    """
+    words, _ = _words(content)
+    if len(words) != _STATUS_WORDS or _packet_header(int(words[0]))[1] != _STATUS:
+        raise ProtocolError("the board did not answer with its status: check that it speaks IPbus 2.0")
+    return Status(int(words[1]), int(words[2]), (int(words[3]) >> 8) & 0xFFFF)
+
+
+def _words(content: bytes) -> tuple[Words, bool]:
+    if len(content) < WORD_BYTES or len(content) % WORD_BYTES:
+        raise ProtocolError(f"{len(content)} bytes are no IPbus packet: check what is sent to this port")
+    little_endian = content[0] >> 4 != _VERSION and content[3] >> 4 == _VERSION
+    return np.frombuffer(content, dtype="<u4" if little_endian else ">u4").astype(np.uint32), little_endian
+
+
+def _packet_header(word: int) -> tuple[int, int]:
+    """Give packet id and type."""
+    if word >> 28 != _VERSION or (word >> 4) & 0xF != 0xF:
+        raise ProtocolError(f"{word:#010x} is no IPbus 2.0 packet header: check what is sent to this port")
+    return (word >> 8) & 0xFFFF, word & 0xF
+
+
+def _header(packet_id: int, kind: int) -> Words:
+    return np.array([_VERSION << 28 | (packet_id & 0xFFFF) << 8 | 0xF0 | kind], dtype=np.uint32)
+
+
+def _transaction(index: int, count: int, kind: Kind, info: Info) -> int:
+    return _VERSION << 28 | (index & 0xFFF) << 16 | count << 8 | kind << 4 | info
