@@ -121,6 +121,11 @@ def test_offset_and_shift_are_those_of_the_firmware(raw, offset, shift):
     assert digitise([0.0], q)[0] == q.padding
 
 
+def test_nearest_breaks_ties_to_the_even_code():
+    q = quantity(rounding="nearest")
+    assert digitise([0.25, 0.75, 1.25, -0.25, -0.75], q).tolist() == [0, 2, 2, 0, -2]
+
+
 def test_eta_codes_are_mirror_images():
     q = quantity(lsb=0.0435, minimum=-115, maximum=115, rounding="nearest")
     eta = np.linspace(0, 5, 1001)

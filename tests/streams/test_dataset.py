@@ -59,6 +59,14 @@ def test_identity_is_the_hash_of_the_file(dataset, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["d.npz"]
 
 
+def test_no_clock_and_no_compressor_enters_the_bytes(dataset):
+    with zipfile.ZipFile(io.BytesIO(dataset.to_bytes())) as archive:
+        entries = archive.infolist()
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    assert [entry.filename for entry in entries] == ["header.npy", "inputs.npy", "weight.npy"]
+
+
 def test_numpy_alone_can_read_it(dataset, tmp_path):
     dataset.save(tmp_path / "d.npz")
     with np.load(tmp_path / "d.npz", allow_pickle=False) as archive:
