@@ -46,6 +46,14 @@ class KafkaSettings(_Section):
     partitions: int = Field(default=4, ge=1, le=64)
 
 
+class StreamSettings(_Section):
+    """How workers wait for late batches, and how much of recent events they keep for retraining."""
+
+    allowed_lateness_s: float = Field(default=60.0, ge=0)  # after the end of a lumisection
+    recorder_prescale: int = Field(default=1, ge=1)  # keep every n-th event
+    recorder_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)  # for each model
+
+
 class ConsoleSettings(_Section):
     """Where console and API listen. Anything but loopback must be said on purpose."""
 
@@ -106,6 +114,7 @@ class SiteSettings(BaseSettings):
     state_dir: Path = Path("state")
     database_url: str | None = None
     kafka: KafkaSettings = KafkaSettings()
+    stream: StreamSettings = StreamSettings()
     console: ConsoleSettings = ConsoleSettings()
     mattermost: MattermostSettings = MattermostSettings()
     operators: dict[_Name, OperatorSettings] = Field(default_factory=dict)
@@ -130,8 +139,6 @@ class WatchSettings(_Section):
     minimum_events: int = Field(default=2000, ge=1)
     false_alarm_budget: float = Field(default=1e-3, gt=0, lt=1)  # per lumisection, all families together
     rate_band: float = Field(default=0.10, gt=0, lt=1)  # relative deviation of the accept rate people accept
-    allowed_lateness_s: float = Field(default=60.0, ge=0)
-    recorder_prescale: int = Field(default=1, ge=1)
 
 
 class PolicySettings(_Section):

@@ -9,10 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Column, DateTime
-from sqlmodel import Field, Session, SQLModel, select
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from hw.apply import ApplyReport
 from hw.package import Package
+
+LOADED = ("applied", "unchanged")
+"""Outcomes after which the board runs the package of the operation."""
 
 
 def _time(*, nullable: bool = False) -> Column[datetime]:
@@ -113,3 +116,18 @@ def packages_of(session: Session, name: str) -> list[PackageRecord]:
     """List the packages of a monitored model, newest first."""
     newest = PackageRecord.__table__.c.recorded_at.desc()  # type: ignore[attr-defined]  # SQLModel hides it
     return list(session.exec(select(PackageRecord).where(PackageRecord.name == name).order_by(newest)))
+
+
+def last_package(session: Session, name: str) -> PackageRecord | None:
+    """Find the package that a board of a model ran last; if none did, the newest."""
+    operations = (
+        select(BoardOperationRecord)
+        .join(PackageRecord, col(PackageRecord.id) == col(BoardOperationRecord.to_package))
+        .where(PackageRecord.name == name, col(BoardOperationRecord.outcome).in_(LOADED))
+        .order_by(col(BoardOperationRecord.id).desc())
+    )
+    operation = session.exec(operations).first()
+    if operation is not None:
+        return session.get(PackageRecord, operation.to_package)
+    packages = packages_of(session, name)
+    return packages[0] if packages else None

@@ -1,0 +1,212 @@
+"""A whole site on one machine: which processes run, in which order, and when each is ready.
+
+`lumiwatch up` and `lumiwatch demo` are made of this. It refuses to know what flows between the
+processes; how processes are kept is in `daemon.supervisor`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from sqlmodel import Session
+
+from daemon.database import open_database
+from daemon.errors import SettingsError
+from daemon.keys import ensure_keys
+from daemon.service import bind, login_link, prepare_state_dir
+from daemon.settings import Site, load_site
+from daemon.supervisor import Child, Supervisor
+from hw.records import last_package
+from streams.assessment import AssessmentSettings
+from streams.broker import EmbeddedBroker, ensure_topics
+from streams.worker_settings import WorkerModel, WorkerSettings
+
+_LOOK_INTERVAL_S = 0.5
+_REQUEST_TIMEOUT_S = 2.0
+
+
+def worker_settings(site: Site, name: str) -> WorkerSettings:
+    """Tell a stream worker what it needs to know of the site.
+
+    Parameters
+    ----------
+    name
+        Unique among the workers of the site and stable over restarts.
+
+    Raises
+    ------
+    SettingsError
+        No broker is configured.
+    """
+    bootstrap = site.settings.kafka.bootstrap
+    if bootstrap is None:
+        raise SettingsError(
+            "kafka.bootstrap is not set: name your broker in lumiwatch.toml (or LUMIWATCH_KAFKA__BOOTSTRAP), "
+            "or run everything with `lumiwatch up`"
+        )
+    prepare_state_dir(site)
+    models = {
+        model.name: WorkerModel(
+            contract=model.contract_path,
+            assessment=AssessmentSettings(
+                minimum_events=model.settings.watch.minimum_events, rate_band=model.settings.watch.rate_band
+            ),
+        )
+        for model in site.models.values()
+    }
+    stream = site.settings.stream
+    return WorkerSettings(
+        bootstrap=bootstrap,
+        database_url=site.database_url,
+        models=models,
+        state_dir=site.state_dir / "workers" / name,
+        recent_dir=site.recent_dir,
+        recorder_prescale=stream.recorder_prescale,
+        recorder_max_bytes=stream.recorder_max_bytes,
+        allowed_lateness_s=stream.allowed_lateness_s,
+        instance=name,
+    )
+
+
+class Installation:
+    """The processes of one site, stopped together when the context is left.
+
+    Parameters
+    ----------
+    folder
+        The site's folder.
+    overrides
+        Keys that win over `lumiwatch.toml`, for this installation and all its processes.
+
+    Attributes
+    ----------
+    site
+        The site as its processes see it: with the addresses that were chosen for them.
+    """
+
+    def __init__(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> None:
+        self._folder = folder
+        self._overrides = dict(overrides or {})
+        self._stack = ExitStack()  # broker below supervisor: it outlives everything that talks to it
+        self.site = load_site(folder, overrides=self._overrides)
+        self._supervisor = Supervisor(self.site.state_dir / "logs")
+
+    def __enter__(self) -> Self:
+        """Start the embedded broker unless one is configured, and create the topics.
+
+        Raises
+        ------
+        BrokerError
+            The broker does not start, or the configured one does not answer.
+        """
+        prepare_state_dir(self.site)
+        with ExitStack() as stack:
+            kafka = self.site.settings.kafka
+            bootstrap = kafka.bootstrap
+            if bootstrap is None:
+                broker = EmbeddedBroker(log=self.site.state_dir / "logs" / "broker.log")
+                bootstrap = stack.enter_context(broker).bootstrap
+                self._override({"kafka": {"bootstrap": bootstrap}})
+            ensure_topics(bootstrap, kafka.partitions)
+            stack.enter_context(self._supervisor)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start_daemon(self) -> None:
+        """Start the daemon and wait until it is ready.
+
+        Raises
+        ------
+        PortInUse
+            Another process has the console's port.
+        ProcessFailed
+            It does not become ready.
+        """
+        with bind(self.site) as listener:
+            # a free port is chosen here, so that links and messages can name it
+            self._override({"console": {"port": listener.getsockname()[1]}})
+        self._supervisor.wait_ready(self._start("daemon", "serve"), self._daemon_is_ready)
+
+    def start_worker(self, name: str = "worker") -> None:
+        """Start one stream worker; it joins its group in its own time, and nothing sent before is lost."""
+        self._start(name, "worker", "--name", name)
+
+    def start_board(self, model: str, package: Path) -> str:
+        """Start the emulated board of a model with a package; returns its address.
+
+        Raises
+        ------
+        ProcessFailed
+            The board refuses the package; the message is its own.
+        """
+        ensure_keys(self.site)
+        announcement = self.site.board_file(model)
+        announcement.parent.mkdir(parents=True, exist_ok=True)
+        announcement.unlink(missing_ok=True)
+        keys = sorted(self.site.trusted_keys_dir.glob("*.pub"))
+        trusted = [argument for key in keys for argument in ("--trusted-key", str(key))]
+        arguments = ["-m", "hw.boards.emulated", "--package", str(package), *trusted]
+        child = self._supervisor.start(f"board-{model}", [*arguments, "--announce", str(announcement)])
+        self._supervisor.wait_ready(child, announcement.exists)
+        return str(json.loads(announcement.read_text())["address"])
+
+    def start_last_board(self, model: str) -> str | None:
+        """Start the emulated board of a model with the package it ran last; None when there is no package."""
+        with Session(open_database(self.site.database_url)) as session:
+            package = last_package(session, model)
+        return None if package is None else self.start_board(model, Path(package.path))
+
+    def login_link(self) -> str:
+        """Give the address of the console, with the token of the operator `local` where there is one."""
+        return login_link(self.site) or self.site.console_url()
+
+    def check(self) -> None:
+        """Raise ProcessFailed if any process has ended by itself."""
+        self._supervisor.check()
+
+    def watch(self) -> None:
+        """Block until a process ends by itself, and then raise ProcessFailed."""
+        while True:
+            self.check()
+            time.sleep(_LOOK_INTERVAL_S)
+
+    def _start(self, name: str, *command: str) -> Child:
+        arguments = ["-m", "daemon.cli", *command, "--site", str(self._folder)]
+        return self._supervisor.start(name, arguments, _environment(self._overrides))
+
+    def _override(self, more: Mapping[str, Any]) -> None:
+        for key, value in more.items():
+            self._overrides[key] = {**self._overrides.get(key, {}), **value}
+        self.site = load_site(self._folder, overrides=self._overrides)
+
+    def _daemon_is_ready(self) -> bool:
+        try:
+            url = f"{self.site.console_url()}/-/ready"
+            return httpx.get(url, timeout=_REQUEST_TIMEOUT_S, trust_env=False).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+
+def _environment(overrides: Mapping[str, Any], prefix: str = "LUMIWATCH") -> dict[str, str]:
+    """Write nested overrides as the environment variables that settings read."""
+    variables: dict[str, str] = {}
+    separator = "_" if prefix == "LUMIWATCH" else "__"
+    for key, value in overrides.items():
+        name = f"{prefix}{separator}{key.upper()}"
+        if isinstance(value, Mapping):
+            variables |= _environment(value, name)
+        else:
+            variables[name] = str(value)
+    return variables
