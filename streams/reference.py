@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from streams.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare
 from streams.contract import Contract
@@ -258,7 +258,7 @@ def decode_reference(payload: bytes) -> Reference:
         with np.load(io.BytesIO(payload), allow_pickle=False) as parts:
             header = ReferenceHeader.model_validate_json(parts["header"].tobytes())
             counts = decode_summary(parts["summary"].tobytes())
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile, ValidationError, MalformedMessage) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MalformedMessage) as error:
         raise ReferenceProblem(f"not a reference ({type(error).__name__}): build it again") from error
     return Reference(header, counts)
 

@@ -23,8 +23,11 @@ EXCEEDING_FOR_ALARM: Final = 2
 GOOD_TO_RECOVER: Final = 3
 """Judged windows in a row without excess that end an alarm."""
 SLOW_DRIFT_DELTA: Final = 0.002
+SLOW_DRIFT_WINDOWS: Final = 10
 SLOW_DRIFT_MEAN_PULL: Final = 1.0
-"""Mean pull of ADWIN's current window below which a change is no drift: a finite reference is noise too."""
+"""A change found by ADWIN is a drift while the mean pull of the last windows is this far from zero ..."""
+RECOVERED_MEAN_PULL: Final = 0.5
+"""... until it is nearer than this."""
 
 RATE_FAMILY: Final = "rate"
 
@@ -97,6 +100,7 @@ class _Track:
         self._slow = False
         self._slow_since: int | None = None
         self._adwin = ADWIN(delta=SLOW_DRIFT_DELTA, clock=1)
+        self._pulls: deque[float] = deque(maxlen=SLOW_DRIFT_WINDOWS)
 
     def update(self, assessment: Assessment) -> tuple[State, str, int | None]:
         """State, reason and onset after a judged assessment."""
@@ -118,9 +122,10 @@ class _Track:
         if exceeded:
             return State.WARNING, f"{describe_excess(assessment)}; not confirmed yet.", assessment.lumisection
         if self._slow:
-            mean = self._adwin.estimation
-            since = f"since about LS {self._slow_since}" if self._slow_since is not None else "lately"
-            reason = f"Slow drift of the accept rate {since}: {mean:+.1f} standard deviations on average."
+            reason = (
+                f"Slow drift of the accept rate, noticed at LS {self._slow_since}: "
+                f"{self._mean_pull():+.1f} standard deviations on average."
+            )
             return State.WARNING, reason, self._slow_since
         return State.GOOD, "All statistics within their thresholds.", None
 
@@ -137,14 +142,16 @@ class _Track:
         """Feed ADWIN (Bifet and Gavalda 2007) the accept-rate pull of the window."""
         if assessment.rate_pull is None:
             return
+        self._pulls.append(assessment.rate_pull)
         self._adwin.update(assessment.rate_pull)
-        changed = bool(self._adwin.drift_detected)
-        if changed and not self._slow:
-            self._slow_since = max(assessment.lumisection - int(self._adwin.width) + 1, 1)
-        off = abs(self._adwin.estimation) >= SLOW_DRIFT_MEAN_PULL
-        self._slow = (self._slow or changed) and off
-        if not self._slow:
-            self._slow_since = None
+        distance = abs(self._mean_pull())
+        if self._adwin.drift_detected and not self._slow and distance >= SLOW_DRIFT_MEAN_PULL:
+            self._slow, self._slow_since = True, assessment.lumisection
+        elif self._slow and distance < RECOVERED_MEAN_PULL:
+            self._slow, self._slow_since = False, None
+
+    def _mean_pull(self) -> float:
+        return sum(self._pulls) / len(self._pulls)
 
 
 def describe_excess(assessment: Assessment) -> str:

@@ -9,6 +9,8 @@ import skhep_testdata
 from streams.batch import Batch
 from streams.contract import load_contract
 from streams.convert import convert
+from streams.reference import build_reference
+from tests.support.streams import Detector, StandInScore
 
 CONTRACT_PATH = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
 
@@ -110,3 +112,16 @@ def make_batch(contract, dataset):
 def small_text():
     """Return a contract of 7 inputs, as TOML: missing energy and two jets."""
     return SMALL_CONTRACT
+
+
+@pytest.fixture(scope="session")
+def detector(dataset, contract):
+    """Return a maker of lumisections with a stand-in for the firmware."""
+    return Detector(dataset, contract, StandInScore(dataset))
+
+
+@pytest.fixture(scope="session")
+def reference(detector, contract):
+    """Return a reference of 24 in-control lumisections of 2000 events at pileup 50."""
+    parts = [detector.summary(lumisection) for lumisection in range(1, 25)]
+    return build_reference(parts, contract, pileups=[50.0] * len(parts), built_from="LS 1-24 of run 5")

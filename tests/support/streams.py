@@ -1,0 +1,90 @@
+"""Lumisections of real events with a stand-in for the firmware's score, for tests of the judging half."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streams.batch import Batch
+from streams.conditions import Conditions
+from streams.replay import FirmwareOutput, lumisection_events
+from streams.summary import SourceOffset, summarise
+
+PACKAGE = "aa" * 32
+OTHER_PACKAGE = "bb" * 32
+MODEL = "anomaly"
+RUN = 5
+
+
+class StandInScore:
+    """A fixed random network on standardised inputs; accepts a tenth of the events."""
+
+    def __init__(self, dataset):
+        rng = np.random.default_rng(42)
+        self._weight = rng.normal(size=(dataset.inputs.shape[1], 8))
+        self._mean = dataset.inputs.mean(axis=0)
+        self._scale = 1.0 / (dataset.inputs.std(axis=0) + 1e-3)
+        self.threshold = int(np.quantile(self.score(dataset.inputs), 0.9))
+
+    def score(self, inputs):
+        latent = np.maximum(((inputs - self._mean) * self._scale) @ self._weight, 0.0)
+        return np.minimum(16.0 * (latent**2).sum(axis=1), 2**30).astype(np.int32)
+
+    def __call__(self, inputs, package=PACKAGE):
+        score = self.score(inputs)
+        return FirmwareOutput(score, score > self.threshold, package)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Makes batches and summaries of lumisections."""
+
+    dataset: object
+    contract: object
+    firmware: StandInScore
+
+    def batch(
+        self, lumisection, *, n_events=2000, effects=(), package=PACKAGE, part=0, seed=0, source="replay"
+    ):
+        inputs = lumisection_events(
+            self.dataset,
+            self.contract,
+            run=RUN,
+            lumisection=lumisection,
+            n_events=n_events,
+            effects=effects,
+            seed=seed + 1000 * part,
+        )
+        output = self.firmware(inputs, package)
+        return Batch(
+            model=MODEL,
+            contract_name=self.contract.name,
+            contract_version=self.contract.version,
+            contract_hash=self.contract.hash,
+            run=RUN,
+            lumisection=lumisection,
+            source=source,
+            sequence=part,
+            package=package,
+            simulated=True,
+            inputs=inputs,
+            score=output.score,
+            accept=output.accept,
+            input_names=self.contract.input_names,
+        )
+
+    def summary(self, lumisection, *, offset=None, partition=0, **options):
+        source = None if offset is None else SourceOffset("lumiwatch.batches", partition, offset)
+        return summarise(self.batch(lumisection, **options), self.contract, source)
+
+
+def conditions(lumisection, **changes):
+    fields = {
+        "model": MODEL,
+        "run": RUN,
+        "lumisection": lumisection,
+        "pileup": 50.0,
+        "simulated": True,
+        "end_of_lumisection": True,
+        "expected": {"replay": 1},
+    }
+    return Conditions(**(fields | changes))
