@@ -1,0 +1,227 @@
+"""Windows count every batch once, close in order, and take late data in."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from streams.database import open_engine
+from streams.effects import parse_effect
+from streams.errors import MalformedMessage
+from streams.history import closed_windows, judged_windows, latest_judged_windows
+from streams.judge import MonitoredModel
+from streams.records import create_tables
+from streams.reference_store import register_reference
+from streams.windows import Folded, WindowStore
+from tests.support.streams import MODEL, OTHER_PACKAGE, PACKAGE, RUN, conditions
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LATENESS = timedelta(seconds=30)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/site.db")
+    create_tables(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def open_store(engine, contract):
+    def make(stream="topic-1"):
+        return WindowStore(
+            engine, stream=stream, models={MODEL: MonitoredModel(contract)}, allowed_lateness=LATENESS
+        )
+
+    return make
+
+
+@pytest.fixture
+def store(open_store):
+    return open_store()
+
+
+@pytest.fixture
+def play(store, detector):
+    """Return a function that plays whole lumisections of one batch and gives their verdicts."""
+
+    def run(first, last, **options):
+        verdicts = []
+        for lumisection in range(first, last + 1):
+            store.fold_summary(detector.summary(lumisection, offset=lumisection, **options), "replay", NOW)
+            store.record_conditions(conditions(lumisection), NOW)
+            verdicts += store.close_ready(MODEL, RUN, NOW)
+        return verdicts
+
+    return run
+
+
+def test_a_window_holds_exactly_its_batches(store, detector, engine):
+    for part in (0, 1):
+        summary = detector.summary(7, part=part, offset=part)
+        assert store.fold_summary(summary, "replay", NOW) is Folded.ADDED
+    assert store.fold_summary(detector.summary(7, part=1, offset=1), "replay", NOW) is Folded.REPEATED
+    store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
+    assert len(store.close_ready(MODEL, RUN, NOW)) == 1
+
+    (window,) = closed_windows(engine, MODEL)
+    direct = [detector.summary(7, part=part) for part in (0, 1)]
+    assert window.complete
+    assert window.summary.n_events == 4000
+    assert np.array_equal(window.summary.inputs, direct[0].inputs + direct[1].inputs)
+    assert np.array_equal(window.summary.score, direct[0].score + direct[1].score)
+    assert np.array_equal(window.summary.maps, direct[0].maps + direct[1].maps)
+
+
+def test_the_same_offset_of_a_topic_made_anew_is_another_batch(open_store, detector):
+    summary = detector.summary(7, offset=0)
+    assert open_store("topic-1").fold_summary(summary, "replay", NOW) is Folded.ADDED
+    assert open_store("topic-1").fold_summary(summary, "replay", NOW) is Folded.REPEATED
+    restarted = detector.summary(8, offset=0)
+    assert open_store("topic-2").fold_summary(restarted, "replay", NOW) is Folded.ADDED
+
+
+def test_a_window_waits_for_every_source_and_for_the_end(store, detector):
+    store.fold_summary(detector.summary(7, offset=0), "east", NOW)
+    assert store.close_ready(MODEL, RUN, NOW) == []
+    early = conditions(7, end_of_lumisection=False, expected={})
+    store.record_conditions(early, NOW)
+    assert store.close_ready(MODEL, RUN, NOW) == []
+    store.record_conditions(conditions(7, expected={"east": 1, "west": 1}), NOW)
+    assert store.close_ready(MODEL, RUN, NOW) == []
+    store.fold_summary(detector.summary(7, offset=1, part=1), "west", NOW)
+    assert len(store.close_ready(MODEL, RUN, NOW)) == 1
+    assert store.close_ready(MODEL, RUN, NOW) == []
+
+
+def test_a_missing_batch_is_waited_for_only_so_long(store, detector, engine):
+    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
+    assert store.sweep(NOW + LATENESS - timedelta(seconds=1)) == []
+    assert len(store.sweep(NOW + LATENESS)) == 1
+    assert not closed_windows(engine, MODEL)[0].complete
+
+
+def test_a_lumisection_whose_end_is_never_announced_ends_with_a_later_one(store, detector):
+    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    store.record_conditions(conditions(9), NOW)
+    assert store.sweep(NOW) == []
+    verdicts = store.sweep(NOW + LATENESS)
+    assert [verdict.lumisection for verdict in verdicts] == [7]
+    assert "never arrived" in verdicts[0].reason or "No approved reference" in verdicts[0].reason
+
+
+def test_windows_close_in_the_order_of_the_data_out_of_a_backlog(store, detector):
+    for lumisection in range(1, 6):
+        store.record_conditions(conditions(lumisection), NOW)
+    closed = []
+    for lumisection in (4, 2, 5, 1, 3):
+        store.fold_summary(detector.summary(lumisection, offset=lumisection), "replay", NOW)
+        closed.append([verdict.lumisection for verdict in store.close_ready(MODEL, RUN, NOW)])
+    assert closed == [[], [], [], [1, 2], [3, 4, 5]]
+
+
+def test_a_lumisection_lost_whole_holds_up_the_others_only_so_long(store, detector):
+    store.record_conditions(conditions(1), NOW)
+    store.record_conditions(conditions(2), NOW)
+    store.fold_summary(detector.summary(2, offset=2), "replay", NOW)
+    assert store.close_ready(MODEL, RUN, NOW) == []
+    assert [verdict.lumisection for verdict in store.sweep(NOW + LATENESS)] == [2]
+
+
+def test_late_data_is_counted_and_assessed_again(store, detector, engine):
+    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
+    (first,) = store.sweep(NOW + LATENESS)
+    late = detector.summary(7, offset=1, part=1)
+    assert store.fold_summary(late, "replay", NOW + 2 * LATENESS) is Folded.LATE
+    (second,) = store.sweep(NOW + 2 * LATENESS)
+    assert (first.revision, second.revision) == (1, 2)
+    assert first.id != second.id
+    assert second.n_events == 4000
+    (window,) = closed_windows(engine, MODEL)
+    assert window.complete
+    assert window.late_events == 2000
+    assert store.sweep(NOW + 3 * LATENESS) == []
+
+
+def test_two_packages_in_a_lumisection_are_two_windows(store, detector, engine):
+    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    store.fold_summary(detector.summary(7, offset=1, part=1, package=OTHER_PACKAGE), "replay", NOW)
+    store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
+    verdicts = store.close_ready(MODEL, RUN, NOW)
+    assert {verdict.package for verdict in verdicts} == {PACKAGE, OTHER_PACKAGE}
+    assert [window.summary.n_events for window in closed_windows(engine, MODEL)] == [2000, 2000]
+    assert len(closed_windows(engine, MODEL, package=OTHER_PACKAGE)) == 1
+
+
+def test_a_drift_raises_the_alarm_and_a_restarted_store_remembers_it(
+    store, open_store, play, detector, reference, engine
+):
+    assert {verdict.state for verdict in play(30, 31)} == {"not_judged"}
+    register_reference(engine, reference, "local", NOW)
+    assert [verdict.state for verdict in play(32, 33)] == ["good", "good"]
+    drift = parse_effect("jet_gain=1.15")
+    assert [verdict.state for verdict in play(34, 35, effects=(drift,))] == ["warning", "alarm"]
+
+    restarted = open_store()
+    restarted.fold_summary(detector.summary(36, offset=36), "replay", NOW)
+    restarted.record_conditions(conditions(36), NOW)
+    (verdict,) = restarted.close_ready(MODEL, RUN, NOW)
+    assert verdict.state == "alarm"
+    assert verdict.onset_lumisection == 34
+    assert "agrees" in verdict.reason
+
+
+def test_two_workers_share_one_chain(store, open_store, detector, reference, engine):
+    register_reference(engine, reference, "local", NOW)
+    drift = (parse_effect("jet_gain=1.15"),)
+    states = []
+    for lumisection, worker in ((40, store), (41, open_store()), (42, store)):
+        worker.fold_summary(detector.summary(lumisection, offset=lumisection, effects=drift), "replay", NOW)
+        worker.record_conditions(conditions(lumisection), NOW)
+        states += [verdict.state for verdict in worker.close_ready(MODEL, RUN, NOW)]
+    assert states == ["warning", "alarm", "alarm"]
+
+
+def test_late_data_is_judged_in_its_old_place(store, detector, reference, engine):
+    register_reference(engine, reference, "local", NOW)
+    drift = (parse_effect("jet_gain=1.15"),)
+    for lumisection in (40, 41, 42):
+        store.fold_summary(detector.summary(lumisection, offset=lumisection, effects=drift), "replay", NOW)
+        expected = {"replay": 2 if lumisection == 40 else 1}
+        store.record_conditions(conditions(lumisection, expected=expected), NOW)
+    assert [verdict.state for verdict in store.sweep(NOW + LATENESS)] == ["warning", "alarm", "alarm"]
+    store.fold_summary(detector.summary(40, offset=99, part=1, effects=drift), "replay", NOW)
+    (revised,) = store.sweep(NOW + LATENESS)
+    assert (revised.lumisection, revised.state, revised.revision) == (40, "warning", 2)
+    store.fold_summary(detector.summary(43, offset=43), "replay", NOW)
+    store.record_conditions(conditions(43), NOW)
+    (verdict,) = store.close_ready(MODEL, RUN, NOW)
+    assert "1 of 3 needed" in verdict.reason
+
+
+def test_verdicts_stay_unpublished_until_they_are_marked(store, open_store, play, engine):
+    verdicts = play(50, 52)
+    assert store.unpublished() == verdicts
+    store.mark_published(verdicts[:2])
+    assert open_store().unpublished() == verdicts[2:]
+    judged = judged_windows(engine, MODEL)
+    assert [one.verdict for one in judged] == verdicts
+    assert judged_windows(engine, MODEL, after=judged[0].order) == judged[1:]
+    assert latest_judged_windows(engine, MODEL, 2) == judged[1:]
+
+
+def test_what_does_not_belong_here_is_malformed(store, detector):
+    summary = detector.summary(7, offset=0)
+    for wrong, said in (
+        (dataclasses.replace(summary, model="stranger"), "unknown model"),
+        (dataclasses.replace(summary, contract_hash="0" * 64), "update one of them"),
+        (dataclasses.replace(summary, sources=()), "one for each batch"),
+    ):
+        with pytest.raises(MalformedMessage, match=said):
+            store.fold_summary(wrong, "replay", NOW)
+    with pytest.raises(MalformedMessage, match="unknown model"):
+        store.record_conditions(conditions(7, model="stranger"), NOW)

@@ -1,0 +1,206 @@
+"""A real worker process on the real broker: killed in the middle, it counts every event exactly once."""
+
+import json
+import signal
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+
+from streams import topics
+from streams.broker import EmbeddedBroker, ensure_topics
+from streams.database import open_engine
+from streams.effects import parse_effect
+from streams.errors import WorkerError
+from streams.history import closed_windows
+from streams.recorder import recent_dataset
+from streams.records import create_tables
+from streams.reference_store import register_reference
+from streams.replay import Replayer, ReplaySettings
+from streams.verdict import Verdict
+from streams.worker import WorkerSettings, load_settings, main, start_worker
+from tests.support.streams import MODEL, RUN
+
+EVENTS = 2000
+BATCHES = 4
+LAST = 40
+DRIFT_FROM = 31
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with EmbeddedBroker(log=tmp_path / "broker.log") as running:
+        ensure_topics(running.bootstrap, {topics.BATCHES: 2})
+        yield running
+
+
+@pytest.fixture
+def settings(broker, contract_path, tmp_path):
+    return WorkerSettings(
+        bootstrap=broker.bootstrap,
+        database_url=f"sqlite:///{tmp_path}/site.db",
+        models={MODEL: {"contract": contract_path}},
+        state_dir=tmp_path / "worker",
+        recent_dir=tmp_path / "recent",
+        instance="worker-0",
+    )
+
+
+@pytest.fixture
+def engine(settings):
+    engine = open_engine(settings.database_url)
+    create_tables(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def start(settings, tmp_path):
+    """Return a function that starts the worker; all are killed at the end."""
+    running = []
+
+    def run():
+        running.append(start_worker(settings, log=tmp_path / "worker.log"))
+        return running[-1]
+
+    yield run
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def _wait(process, condition, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, "the worker ended"
+        assert time.monotonic() < deadline, "the worker did not get there in time"
+        time.sleep(0.02)
+
+
+def _read(bootstrap, topic):
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=500
+    )
+    try:
+        return [message.value for message in consumer]
+    finally:
+        consumer.close()
+
+
+def _send_malformed(bootstrap):
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    producer.send(topics.BATCHES, b"no arrow").get(timeout=10)
+    producer.send(topics.BATCHES, key=b"k", value=None).get(timeout=10)
+    producer.send(topics.SUMMARIES, b"no summary").get(timeout=10)
+    producer.send(topics.CONDITIONS, b'{"model": "stranger", "run": 1, "lumisection": 1, "pileup": 1}').get(
+        10
+    )
+    producer.close()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
+    broker, settings, engine, start, detector, reference, contract, tmp_path
+):
+    # given an approved reference, malformed messages, and a running worker
+    register_reference(engine, reference, "local", datetime.now(UTC))
+    _send_malformed(broker.bootstrap)
+    replay = ReplaySettings(
+        model=MODEL,
+        run=RUN,
+        first=1,
+        last=LAST,
+        events_per_lumisection=EVENTS,
+        batches_per_lumisection=BATCHES,
+        effects=(parse_effect(f"jet_gain=1.15@LS{DRIFT_FROM}"),),
+        seed=17,
+    )
+    Replayer(broker.bootstrap, detector.dataset, contract, replay, detector.firmware).run()
+    worker = start()
+
+    # when it is killed in the middle and started again
+    _wait(worker, lambda: len(closed_windows(engine, MODEL)) >= 5)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    before = len(closed_windows(engine, MODEL))
+    worker = start()
+    _wait(worker, lambda: len(closed_windows(engine, MODEL)) == LAST)
+    _wait(worker, lambda: len(_read(broker.bootstrap, topics.DEAD_LETTERS)) >= 4)
+
+    # then every window holds exactly what was sent
+    assert before < LAST
+    windows = closed_windows(engine, MODEL)
+    for window in windows:
+        effects = replay.effects
+        direct = detector.summary(
+            window.summary.lumisection, n_events=EVENTS, effects=effects, seed=replay.seed
+        )
+        assert window.complete
+        assert len(window.summary.sources) == BATCHES
+        assert (window.summary.n_events, window.summary.n_accept) == (direct.n_events, direct.n_accept)
+        assert np.array_equal(window.summary.inputs, direct.inputs)
+        assert np.array_equal(window.summary.score, direct.score)
+        assert np.array_equal(window.summary.maps, direct.maps)
+
+    # and each has one verdict, in order, that finds the drift
+    seen = {}
+    for message in _read(broker.bootstrap, topics.VERDICTS):
+        verdict = Verdict.model_validate_json(message)
+        seen.setdefault(verdict.id, verdict)
+    verdicts = list(seen.values())
+    assert [verdict.lumisection for verdict in verdicts] == list(range(1, LAST + 1))
+    assert {verdict.state for verdict in verdicts[: DRIFT_FROM - 1]} <= {"good", "warning"}
+    alarms = [verdict.lumisection for verdict in verdicts if verdict.state == "alarm"]
+    assert alarms[0] in {DRIFT_FROM + 1, DRIFT_FROM + 2}
+
+    # and what was malformed is in the dead letters, with a reason
+    letters = [json.loads(message) for message in _read(broker.bootstrap, topics.DEAD_LETTERS)]
+    reasons = {
+        (letter["topic"], letter["partition"], letter["offset"]): letter["reason"] for letter in letters
+    }
+    assert len(reasons) == 4
+    assert Counter(place[0] for place in reasons)[topics.BATCHES] == 2
+    assert any("Arrow" in reason for reason in reasons.values())
+    assert any("unknown model 'stranger'" in reason for reason in reasons.values())
+
+    # and recent events are kept, none of them twice
+    recent = recent_dataset(tmp_path / "recent", MODEL, first_lumisection=DRIFT_FROM, last_lumisection=LAST)
+    assert recent.n_events == (LAST - DRIFT_FROM + 1) * EVENTS // settings.recorder_prescale
+
+    # and a terminated worker ends well
+    worker.terminate()
+    assert worker.wait(20) == 0
+
+
+def test_settings_are_read_from_json_and_toml(tmp_path, contract_path):
+    toml = tmp_path / "worker.toml"
+    toml.write_text(
+        f'bootstrap = "127.0.0.1:9092"\ndatabase_url = "sqlite:///{tmp_path}/x.db"\n'
+        f'state_dir = "{tmp_path}"\n[models.anomaly]\ncontract = "{contract_path}"\n'
+        "[models.anomaly.assessment]\nrate_band = 0.2\n"
+    )
+    settings = load_settings(toml)
+    assert settings.monitored_models()["anomaly"].assessment.rate_band == 0.2
+    json_file = tmp_path / "worker.json"
+    json_file.write_text(settings.model_dump_json())
+    assert load_settings(json_file) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "cannot be read"), ("{}", "key 'bootstrap'"), ('{"bootstrapp": "x"}', "worker.json")],
+)
+def test_wrong_settings_are_named(tmp_path, text, said):
+    path = tmp_path / "worker.json"
+    path.write_text(text)
+    with pytest.raises(WorkerError, match=said):
+        load_settings(path)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    assert main([]) == 2
+    assert main([str(tmp_path / "absent.json")]) == 2
+    assert "absent.json: cannot be read" in capsys.readouterr().err
