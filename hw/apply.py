@@ -1,4 +1,4 @@
-"""Bringing a package onto a board and back: check, load, read back, switch, prove with golden vectors, or undo.
+"""Bringing a package onto a board and back: check, load, read back, switch, prove it, or undo.
 
 Nothing is written to the board before all checks have passed. Refuses to know who approved it.
 """
@@ -118,8 +118,8 @@ def apply(
             return _apply_weights(package, board, before)
         if not allow_boot:
             raise StructureMismatch(
-                f"package {package.short_id} needs structure {package.manifest.structure_hash[:12]}, board at "
-                f"{board.address} runs {before.structure_hash[:12]}: approve a full reconfiguration"
+                f"package {package.short_id} needs structure {package.manifest.structure_hash[:12]}, "
+                f"board at {board.address} runs {before.structure_hash[:12]}: approve a full reconfiguration"
             )
         return _apply_boot(package, board, before, previous)
 
@@ -147,12 +147,12 @@ def check_package(
     hashes = (verified.manifest.structure_hash, verified.manifest.weights_hash)
     if bench is None or not bench.passed or (bench.structure_hash, bench.weights_hash) != hashes:
         raise BenchNotPassed(
-            f"package {package.short_id} carries no passed bench of its own weights: bench it and build it again"
+            f"package {package.short_id} carries no passed bench of its own weights: build it again"
         )
     if contract_hash not in (None, verified.manifest.contract_hash):
         raise ContractMismatch(
-            f"package {package.short_id} is for contract {verified.manifest.contract_hash[:12]}, the site feeds "
-            f"{(contract_hash or '')[:12]}: build it for the site's contract"
+            f"package {package.short_id} is for contract {verified.manifest.contract_hash[:12]}, "
+            f"the site feeds {(contract_hash or '')[:12]}: build it for the site's contract"
         )
 
 
@@ -177,13 +177,23 @@ def _apply_weights(package: Package, board: Board, before: BoardIdentity) -> App
         reason = f"{mismatches} of {len(package.golden_scores)} golden vectors differ"
         if running:
             raise GoldenMismatch(
-                f"board at {board.address}: {reason} in the running package: take it out of the trigger"
+                f"board at {board.address}: {reason} in the running package: prescale it out"
             )
         _switch(board, before.structure_hash, before.weights_hash, before.package_id)
         outcome, reason = "rolled_back", f"{reason}; the previous bank is active again"
     kind = PlanKind.NOTHING if running else PlanKind.WEIGHTS
     return _report(
-        package, board, before, kind, outcome, reason, loaded, load_s, switch_s, golden_s, mismatches
+        package,
+        board,
+        before,
+        kind=kind,
+        outcome=outcome,
+        reason=reason,
+        loaded_words=loaded,
+        load_s=load_s,
+        switch_s=switch_s,
+        golden_s=golden_s,
+        golden_mismatches=mismatches,
     )
 
 
@@ -199,13 +209,21 @@ def _apply_boot(
     if mismatches:
         reason = f"{mismatches} of {len(package.golden_scores)} golden vectors differ"
         if previous is None:
-            raise GoldenMismatch(
-                f"board at {board.address}: {reason}: boot a package that is known to be good"
-            )
+            raise GoldenMismatch(f"board at {board.address}: {reason}: boot a package known to be good")
         board.boot(previous.content)
         outcome, reason = "rolled_back", f"{reason}; package {previous.short_id} runs again"
     return _report(
-        package, board, before, PlanKind.FULL, outcome, reason, 0, 0.0, switch_s, golden_s, mismatches
+        package,
+        board,
+        before,
+        kind=PlanKind.FULL,
+        outcome=outcome,
+        reason=reason,
+        loaded_words=0,
+        load_s=0.0,
+        switch_s=switch_s,
+        golden_s=golden_s,
+        golden_mismatches=mismatches,
     )
 
 
@@ -228,14 +246,15 @@ def _report(
     package: Package,
     board: Board,
     before: BoardIdentity,
+    *,
     kind: PlanKind,
     outcome: Outcome,
     reason: str,
-    loaded: int,
+    loaded_words: int,
     load_s: float,
     switch_s: float,
     golden_s: float,
-    mismatches: int,
+    golden_mismatches: int,
 ) -> ApplyReport:
     return ApplyReport(
         board=board.address,
@@ -245,10 +264,10 @@ def _report(
         to_package=package.id,
         outcome=outcome,
         reason=reason,
-        loaded_words=loaded,
+        loaded_words=loaded_words,
         load_s=load_s,
         switch_s=switch_s,
         golden_s=golden_s,
         golden_events=len(package.golden_scores),
-        golden_mismatches=mismatches,
+        golden_mismatches=golden_mismatches,
     )

@@ -87,7 +87,7 @@ def bench(
     BenchReport
         `passed` only at zero mismatching bits.
     """
-    tell = progress or (lambda fraction, message: None)
+    tell = progress or _silent
     total = 1 + len(stages) + len(informational or {})
     started = time.perf_counter()
     scores, accepts = _Oracle(Emulator(model)).run(inputs)
@@ -123,6 +123,10 @@ def bench(
         inputs_hash=hashlib.sha256(np.ascontiguousarray(inputs, dtype="<i2").tobytes()).hexdigest(),
         stages=tuple(reports),
     )
+
+
+def _silent(_fraction: float, _message: str) -> None:
+    """Tell nobody."""
 
 
 def _report(

@@ -1,7 +1,7 @@
 """Long hardware work in a process of its own: `python -m hw.job SPEC.json RESULT.json`.
 
-Tasks `build` (model -> signed package) and `bench` (package, perhaps a board -> report). Progress goes to standard
-output as one JSON object a line; exit code 0 with a result file, 2 with `{"error": ...}` in it.
+Tasks `build` (model -> signed package) and `bench` (package, perhaps a board -> report). Progress goes to
+standard output as one JSON object a line. Exit code 0 with a result file, 2 with `{"error": ...}` in it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from hw.archive import npy_array, write_atomically
 from hw.benchmark import BoardScorer, bench
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import BenchNotPassed, HardwareError, JobError
+from hw.fixed_point import to_float
 from hw.network import FirmwareModel
 from hw.package import Lineage, Package, ToolchainStamp, open_package, write_package
 from hw.report import BenchReport
@@ -131,7 +132,7 @@ def tell(progress: float, message: str) -> None:
     sys.stdout.flush()
 
 
-def build(spec: BuildSpec, *, created: datetime | None = None) -> BuildResult:
+def build(spec: BuildSpec) -> BuildResult:
     """Make a signed, benched package of a model.
 
     Raises
@@ -146,38 +147,28 @@ def build(spec: BuildSpec, *, created: datetime | None = None) -> BuildResult:
     reused = _reusable(spec, model)
     with tempfile.TemporaryDirectory(prefix="lumiwatch-build-") as name:
         folder = Path(name)
-        if reused is None:
-            image, sources, stamp, build_s = _compile(toolchain, model, folder / "project")
-        else:
-            tell(0.5, f"structure {model.structure_hash[:12]} is built already: its image is used again")
-            image, sources, stamp, build_s = (
-                folder / "image.so",
-                dict(reused.sources),
-                reused.manifest.toolchain,
-                0.0,
-            )
-            image.write_bytes(reused.image)
+        built = _compile(toolchain, model, folder) if reused is None else _take_over(reused, folder)
         inputs = _inputs(spec.inputs, spec.events, model)
-        report = _bench(model, inputs, {_image_stage(stamp): toolchain.emulate(image, model)}, 0.6, 0.9)
+        stages: dict[str, Scorer] = {_image_stage(built.stamp): toolchain.emulate(built.image, model)}
+        report = _bench(model, inputs, stages, 0.6, 0.9)
         if not report.passed:
-            worst = report.stages[1]
             raise BenchNotPassed(
-                f"model {model.name}: {worst.mismatching_events} of {worst.events} events differ between image and "
-                "emulator: this is a fault of the toolchain, do not use the firmware"
+                f"model {model.name}: {report.stages[1].mismatching_events} of {len(inputs)} events differ"
+                " between image and emulator: this is a fault of the toolchain, do not use it"
             )
         tell(0.9, "writing and signing the package")
         package = write_package(
             spec.out,
             model=model,
-            image=image.read_bytes(),
+            image=built.image.read_bytes(),
             golden_inputs=_golden(inputs),
             bench=report,
-            toolchain=stamp,
+            toolchain=built.stamp,
             version=spec.version,
             key=key,
             lineage=spec.lineage,
-            sources=sources,
-            created=created or spec.created,
+            sources=built.sources,
+            created=spec.created,
         )
     tell(1.0, f"package {package.short_id} written")
     return BuildResult(
@@ -186,7 +177,7 @@ def build(spec: BuildSpec, *, created: datetime | None = None) -> BuildResult:
         structure_hash=model.structure_hash,
         weights_hash=model.weights_hash,
         reused_image=reused is not None,
-        build_s=build_s,
+        build_s=built.seconds,
         total_s=time.monotonic() - started,
         bench=report,
     )
@@ -215,17 +206,30 @@ def bench_package(spec: BenchSpec) -> BenchResult:
     return BenchResult(package_id=package.id, passed=report.passed, bench=report)
 
 
-def _compile(
-    toolchain: Toolchain, model: FirmwareModel, folder: Path
-) -> tuple[Path, dict[str, bytes], ToolchainStamp, float]:
+@dataclass(frozen=True, slots=True)
+class _Built:
+    image: Path
+    sources: Mapping[str, bytes]
+    stamp: ToolchainStamp
+    seconds: float
+
+
+def _compile(toolchain: Toolchain, model: FirmwareModel, folder: Path) -> _Built:
     status = toolchain.probe()
     tell(0.05, f"writing firmware sources with {toolchain.name} {status.version}")
-    project = toolchain.generate(model, folder)
+    project = toolchain.generate(model, folder / "project")
     tell(0.1, "compiling the image")
     image = toolchain.build(project)
     tell(0.6, f"image built in {image.seconds:.1f} s")
     stamp = ToolchainStamp(name=toolchain.name, version=status.version or "unknown")
-    return image.path, dict(image.sources), stamp, image.seconds
+    return _Built(image.path, image.sources, stamp, image.seconds)
+
+
+def _take_over(package: Package, folder: Path) -> _Built:
+    tell(0.6, f"structure {package.manifest.structure_hash[:12]} is built already: its image is used again")
+    image = folder / "image.so"
+    image.write_bytes(package.image)
+    return _Built(image, package.sources, package.manifest.toolchain, 0.0)
 
 
 def _reusable(spec: BuildSpec, model: FirmwareModel) -> Package | None:
@@ -288,11 +292,11 @@ def _inputs(path: Path | None, events: int, model: FirmwareModel) -> npt.NDArray
 
 
 def _scales(model: FirmwareModel) -> npt.NDArray[np.float64]:
-    return np.abs(model.input_stage.scale_raw * model.input_stage.scale_format.lsb)
+    return np.abs(to_float(model.input_stage.scale_raw, model.input_stage.scale_format))
 
 
 def _offsets(model: FirmwareModel) -> npt.NDArray[np.float64]:
-    return np.asarray(model.input_stage.offset_raw * model.input_stage.offset_format.lsb)
+    return to_float(model.input_stage.offset_raw, model.input_stage.offset_format)
 
 
 def _golden(inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:

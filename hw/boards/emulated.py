@@ -48,7 +48,7 @@ LOOPBACK = "127.0.0.1"
 MTU_BYTES = 1 << 16
 BUFFERS = 8
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("hw.boards.emulated")
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
 

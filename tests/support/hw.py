@@ -1,12 +1,18 @@
 """Small real hardware objects for tests of every room: models and inputs, and one signed package."""
 
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
+from hw.board import ProcessedEvents
 from hw.fixed_point import quantise
 from hw.formats import DEFAULT_FORMATS, NetworkFormats
+from hw.job import BuildSpec, build
 from hw.network import DenseLayer, FirmwareModel, InputStage, ScoreStage
+from hw.package import Package, open_package
+from hw.signing import SigningKey, create_signing_key
 
 
 def random_model(
@@ -65,3 +71,69 @@ def corner_inputs(n_inputs) -> np.ndarray:
         single[index * len(extremes) : (index + 1) * len(extremes), index] = extremes
     mixed = np.random.default_rng(3).choice(extremes, (500, n_inputs)).astype(np.int16)
     return np.concatenate([same, single, mixed])
+
+
+@dataclass(frozen=True)
+class SignedPackages:
+    """Real packages of one structure, and the key that signed them.
+
+    `first` and `second` differ in weights only and share one compiled image; `other`, when `build_packages`
+    is asked for it, has another structure.
+    """
+
+    folder: Path
+    key: SigningKey
+    key_path: Path
+    trusted_path: Path
+    first: Package
+    second: Package
+    other: Package | None
+
+    @property
+    def trusted(self):
+        """The trusted keys, as functions take them."""
+        return (self.key.trusted,)
+
+
+def build_packages(folder: Path, sizes=(57, 32, 16, 8), *, other=False) -> SignedPackages:
+    """Build signed, benched packages of random models in `folder`; takes some seconds per compiled image."""
+    key_path, trusted_path = folder / "builder.key", folder / "builder.pub"
+    key = create_signing_key(key_path)
+    key.trusted.write(trusted_path)
+
+    def package(name, model, **reuse) -> Package:
+        model_path, out = folder / f"{name}.npz", folder / f"{name}.lwpkg"
+        model_path.write_bytes(model.to_npz_bytes())
+        spec = BuildSpec(
+            model=model_path,
+            out=out,
+            signing_key=key_path,
+            version=name,
+            events=2000,
+            trusted_keys=trusted_path,
+            **reuse,
+        )
+        build(spec)
+        return open_package(out, (key.trusted,))
+
+    first = package("first", random_model(sizes, seed=1, threshold=300.0))
+    second = package("second", random_model(sizes, seed=2, threshold=300.0), reuse=folder / "first.lwpkg")
+    third = package("other", random_model((sizes[0], 4, 2), seed=3)) if other else None
+    return SignedPackages(folder, key, key_path, trusted_path, first, second, third)
+
+
+class FaultyBoard:
+    """A fake fault around a real board: scores of one package come back with their last bit flipped."""
+
+    def __init__(self, board, faulty_package_id) -> None:
+        self._board = board
+        self._faulty = faulty_package_id
+
+    def __getattr__(self, name):
+        return getattr(self._board, name)
+
+    def process(self, inputs) -> ProcessedEvents:
+        done = self._board.process(inputs)
+        if done.package_id != self._faulty:
+            return done
+        return ProcessedEvents(done.scores ^ 1, done.accepts, done.package_id)

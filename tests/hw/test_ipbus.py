@@ -1,0 +1,117 @@
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.errors import ProtocolError
+from hw.ipbus import (
+    Info,
+    Kind,
+    Reply,
+    Request,
+    Status,
+    decode_replies,
+    decode_requests,
+    decode_status,
+    encode_replies,
+    encode_requests,
+    encode_status,
+    encode_status_request,
+)
+
+word = st.integers(0, 2**32 - 1)
+words = st.lists(word, min_size=1, max_size=255).map(lambda values: np.array(values, dtype=np.uint32))
+requests = st.lists(
+    st.one_of(
+        st.builds(Request, st.sampled_from([Kind.READ, Kind.READ_FIFO]), word, count=st.integers(1, 255)),
+        st.builds(Request, st.sampled_from([Kind.WRITE, Kind.WRITE_FIFO]), word, words),
+        st.builds(Request, st.just(Kind.RMW_SUM), word, words.map(lambda values: values[:1])),
+        st.builds(Request, st.just(Kind.RMW_BITS), word, words.map(lambda v: np.resize(v, 2))),
+    ),
+    max_size=6,
+)
+
+
+def same(one, other):
+    return (one.kind, one.address, one.count, one.words.tolist()) == (
+        other.kind, other.address, other.count, other.words.tolist(),
+    )  # fmt: skip
+
+
+def hexadecimal(content):
+    return " ".join(f"{value:08x}" for value in np.frombuffer(content, ">u4"))
+
+
+def test_a_read_and_a_write_look_as_the_protocol_says():
+    data = np.array([0xCAFE], dtype=np.uint32)
+    packet = encode_requests(7, [Request(Kind.READ, 0x10, count=3), Request(Kind.WRITE, 0x20, data)])
+    assert hexadecimal(packet) == "200007f0 2000030f 00000010 2001011f 00000020 0000cafe"
+    read = np.array([1, 2, 3], dtype=np.uint32)
+    answer = encode_replies(
+        decode_requests(packet), [Reply(Kind.READ, Info.OK, read, 3), Reply(Kind.WRITE, Info.OK, count=1)]
+    )
+    assert hexadecimal(answer) == "200007f0 20000300 00000001 00000002 00000003 20010110"
+
+
+@given(packet_id=st.integers(0, 65535), asked=requests)
+def test_requests_survive_the_wire_in_both_byte_orders(packet_id, asked):
+    content = encode_requests(packet_id, asked)
+    for little_endian in (False, True):
+        wire = np.frombuffer(content, ">u4").astype("<u4").tobytes() if little_endian else content
+        packet = decode_requests(wire)
+        assert (packet.packet_id, packet.status, packet.bad_header) == (packet_id, False, False)
+        assert packet.little_endian is little_endian
+        assert len(packet.requests) == len(asked)
+        assert all(same(one, other) for one, other in zip(packet.requests, asked, strict=True))
+
+
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_requests_or_a_protocol_error(content):
+    with suppress(ProtocolError):
+        decode_requests(content)
+
+
+@given(content=st.binary(max_size=200))
+def test_any_bytes_behind_a_good_header_are_read_without_harm(content):
+    packet = decode_requests(b"\x20\x00\x00\xf0" + content[: len(content) // 4 * 4])
+    assert packet.bad_header or len(content) < 8 or packet.requests
+
+
+@given(content=st.binary(max_size=100))
+def test_any_bytes_are_replies_or_a_protocol_error(content):
+    asked = [Request(Kind.READ, 0, count=2), Request(Kind.READ, 0, count=1)]
+    with suppress(ProtocolError):
+        assert len(decode_replies(b"\x20\x00\x00\xf0" + content, 0, asked)) == 2
+
+
+def test_a_wrong_transaction_header_ends_the_packet_and_is_answered():
+    good = encode_requests(0, [Request(Kind.READ, 1, count=1)])
+    packet = decode_requests(good + bytes.fromhex("1000010f00000000"))
+    assert packet.bad_header
+    assert len(packet.requests) == 1
+    answer = encode_replies(packet, [Reply(Kind.READ, Info.OK, np.array([9], np.uint32), 1)])
+    assert hexadecimal(answer) == "200000f0 20000100 00000009 20010001"
+
+
+def test_status_survives_the_wire():
+    status = Status(65536, 8, 3)
+    assert decode_requests(encode_status_request()).status
+    content = encode_status(status)
+    assert len(content) == 64
+    assert content[:4] == bytes.fromhex("200000f1")
+    assert decode_status(content) == status
+    with pytest.raises(ProtocolError, match="status"):
+        decode_status(content[:-4])
+
+
+@pytest.mark.parametrize("count", [0, 256])
+def test_more_words_than_a_header_can_say_are_refused(count):
+    with pytest.raises(ProtocolError, match="1 to 255"):
+        encode_requests(0, [Request(Kind.READ, 0, count=count)])
+
+
+def test_the_resend_packet_of_udp_is_refused():
+    with pytest.raises(ProtocolError, match="TCP"):
+        decode_requests(bytes.fromhex("200001f2"))
