@@ -1,1 +1,1 @@
-"""From an incident's data to a candidate. Knows streams (datasets, contracts) and hw (bit-accurate evaluation)."""
+"""From an incident's data to a candidate. Knows streams (datasets, contracts) and hw (bit-accuracy)."""
