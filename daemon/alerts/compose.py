@@ -4,7 +4,7 @@ The head always tells the present state of the whole incident and is edited in p
 happening. Refuses to know the database and the chat: views come in, messages come out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from daemon import views
@@ -43,6 +43,11 @@ class Means(Protocol):
     @property
     def unit(self) -> str:
         """Physical unit."""
+        ...
+
+    @property
+    def relative(self) -> bool:
+        """Whether a ratio of the two means anything: not for angles and the like."""
         ...
 
 
@@ -144,12 +149,12 @@ def comparisons_of(verdict: Mapping[str, Any], means: Mapping[str, Means]) -> tu
     actual, expected = verdict.get("accept_rate"), verdict.get("expected_rate")
     if actual is not None and expected is not None:
         rows.append(Comparison.of_rate(float(actual), float(expected)))
-    for shift in list(verdict.get("worst_inputs") or ())[:_MAX_INPUTS]:
+    for shift in _telling(verdict.get("worst_inputs") or ()):
         name = str(shift.get("name", "input"))
         note = _statistics(shift)
         if name in means:
             mean = means[name]
-            deviation = mean.actual / mean.expected - 1.0 if mean.expected else None
+            deviation = mean.actual / mean.expected - 1.0 if mean.relative and mean.expected else None
             rows.append(
                 Comparison(
                     quantity=f"{name} mean",
@@ -165,12 +170,17 @@ def comparisons_of(verdict: Mapping[str, Any], means: Mapping[str, Means]) -> tu
     return tuple(rows)
 
 
+def _telling(shifts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep the inputs that deviate about as much as the worst one; the others say nothing to a shifter."""
+    ordered = list(shifts)[:_MAX_INPUTS]
+    worst = max((float(shift.get("ks_distance", 0.0)) for shift in ordered), default=0.0)
+    return [shift for shift in ordered if float(shift.get("ks_distance", 0.0)) >= worst / 2]
+
+
 def _statistics(shift: Mapping[str, Any]) -> str:
     parts = []
-    for key in ("ks_distance", "ks_d", "distance", "ks"):
-        if isinstance(shift.get(key), int | float):
-            parts.append(f"KS D {shift[key]:.3f}")
-            break
+    if isinstance(shift.get("ks_distance"), int | float):
+        parts.append(f"KS D {shift['ks_distance']:.3f}")
     if isinstance(shift.get("mean_shift_lsb"), int | float):
         parts.append(f"mean {shift['mean_shift_lsb']:+.2f} LSB")
     return ", ".join(parts)

@@ -227,7 +227,7 @@ def approve_command(response_id: str) -> str:
 
 def prescale_command(response_id: str) -> str:
     """Command line that takes the algorithm out of the menu instead of retraining it."""
-    return f"lumiwatch approve {response_id} --prescale-out"
+    return f"lumiwatch prescale-out {response_id}"
 
 
 CONDITION_HEADINGS = ("run", "LS", "luminosity", "pileup", "beam mode", "prescale column")

@@ -9,7 +9,7 @@ Refuses to know how messages are worded and how they travel.
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.engine import Engine
@@ -23,9 +23,12 @@ from daemon.alerts.message import RunConditions
 from daemon.alerts.outbox import Outbox
 from daemon.alerts.pictures import Pictures
 from daemon.errors import DaemonError
-from daemon.records import NotificationRecord
+from daemon.records import NotificationRecord, ResponseState
 
 _log = logging.getLogger(__name__)
+
+GROUP_WAIT = timedelta(seconds=2)
+"""How long an alarm waits for its proposal, so that one message says both."""
 
 _HEAD_ONLY = frozenset({"incident.extended", "response.step"})
 
@@ -84,6 +87,7 @@ class Notifier:
         self._console_url = console_url
         self._clock = clock
         self._cursor: int | None = None
+        self._told_with_alarm: str | None = None
 
     def run(self, stop: threading.Event, interval_s: float = 0.5) -> None:
         """Follow events and deliver messages until told to stop; meant for a thread of its own.
@@ -104,6 +108,8 @@ class Notifier:
             self._cursor = self._last_told()
         events = queries.events(self._engine, after=self._cursor)
         for event in events:
+            if self._waits_for_proposal(event):
+                break
             if event.incident_id is not None:
                 try:
                     self._tell_event(event, event.incident_id)
@@ -114,6 +120,14 @@ class Notifier:
             self._cursor = event.sequence
         return len(events)
 
+    def _waits_for_proposal(self, event: views.EventView) -> bool:
+        if event.kind != "incident.opened" or event.incident_id is None:
+            return False
+        if self._clock() - event.at > GROUP_WAIT:
+            return False
+        answers = queries.responses(self._engine, incident_id=event.incident_id)
+        return not answers or answers[0].state is ResponseState.PREPARING
+
     def _tell_event(self, event: views.EventView, incident_id: str) -> None:
         incident = queries.incident(self._engine, incident_id)
         response_id = event.response_id or (incident.responses[-1].id if incident.responses else None)
@@ -121,7 +135,10 @@ class Notifier:
         url = f"{self._console_url()}/incidents/{incident_id}"
         now = self._clock()
         opening = event.kind == "incident.opened"
-        if not opening and event.kind not in _HEAD_ONLY:
+        if opening and response is not None:
+            self._told_with_alarm = response.id
+        said = event.kind == "response.proposed" and event.response_id == self._told_with_alarm
+        if not opening and not said and event.kind not in _HEAD_ONLY:
             message = compose.reply(incident, event, response, console_url=url)
             if message is not None:
                 key = f"{incident_id}:event:{event.sequence}"

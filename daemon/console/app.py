@@ -1,0 +1,124 @@
+"""Puts the console on the daemon's web application: pages, guard, local assets.
+
+The page framework keeps its pages per process, so they are declared once here and find the services of the
+application that was registered last.
+
+Refuses to know what the pages show.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import nicegui
+from fastapi import FastAPI
+from nicegui import ui
+from starlette.requests import Request
+
+from daemon.alerts.evidence import Evidence
+from daemon.console import incident_page, lineage_page, model_page, packages_page, wall
+from daemon.console.guard import Guard
+from daemon.console.layout import Visit, frame, visit_of
+from daemon.console.looks import STYLE
+from daemon.errors import DaemonError
+from daemon.services import Services
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Site:
+    services: Services
+    evidence: Evidence
+
+
+_registered: list[_Site] = []
+
+
+def register_console(app: FastAPI, services: Services) -> None:
+    """Serve the console on an application, below everything the application serves already.
+
+    Parameters
+    ----------
+    app
+        Has its API routes, and `/login`; it must not be running yet.
+    services
+        What the pages work with.
+    """
+    first = not _registered
+    _registered[:] = [_Site(services, Evidence(services.engine, services.site))]
+    if first:
+        ui.add_css(STYLE, shared=True)
+        _declare_pages()
+    # Another application in the same process (tests): the framework's own may be taken up again.
+    nicegui.app.middleware_stack = None
+    nicegui.app.add_middleware(
+        Guard, authenticator=services.authenticator, clock=services.clock, site=services.site.name
+    )
+    ui.run_with(app, title="lumiwatch", dark=True, language="en-US", show_welcome_message=False)
+
+
+async def _page(
+    request: Request, *, title: str, path: str, fill: Callable[[Visit, _Site], Awaitable[None]]
+) -> None:
+    """Draw a page in its frame; what cannot be shown is said in its place."""
+    site = _registered[0]
+    visit = visit_of(request, site.services)
+    with frame(visit, site.services, title=title, path=path):
+        try:
+            await fill(visit, site)
+        except DaemonError as error:
+            ui.label(str(error)).classes("lw-notice").props('role="alert"')
+
+
+def _declare_pages() -> None:
+    @ui.page("/")
+    async def show_wall(request: Request) -> None:
+        await _page(
+            request, title="Wall", path="/", fill=lambda visit, site: wall.build(visit, site.services)
+        )
+
+    @ui.page("/models/{model}")
+    async def show_model(request: Request, model: str) -> None:
+        await _page(
+            request,
+            title=model,
+            path="/models",
+            fill=lambda visit, site: model_page.build(visit, site.services, site.evidence, model),
+        )
+
+    @ui.page("/incidents")
+    async def show_incidents(request: Request) -> None:
+        await _page(
+            request,
+            title="Incidents",
+            path="/incidents",
+            fill=lambda visit, site: incident_page.build_list(visit, site.services),
+        )
+
+    @ui.page("/incidents/{incident_id}")
+    async def show_incident(request: Request, incident_id: str) -> None:
+        await _page(
+            request,
+            title=f"Incident {incident_id}",
+            path="/incidents",
+            fill=lambda visit, site: incident_page.build(visit, site.services, incident_id),
+        )
+
+    @ui.page("/packages")
+    async def show_packages(request: Request) -> None:
+        await _page(
+            request,
+            title="Packages and boards",
+            path="/packages",
+            fill=lambda visit, site: packages_page.build(visit, site.services),
+        )
+
+    @ui.page("/lineage")
+    async def show_lineage(request: Request, id: str = "") -> None:  # noqa: A002 - the name in the address
+        await _page(
+            request,
+            title="Lineage",
+            path="/lineage",
+            fill=lambda visit, site: lineage_page.build(visit, site.services, id),
+        )

@@ -1,0 +1,227 @@
+"""One model: its verdicts over lumisections, what the inputs look like, and any histogram with its ratio."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nicegui import ui
+
+from daemon import queries, views
+from daemon.alerts.evidence import SCORE, Evidence
+from daemon.console import charts
+from daemon.console.chart_style import Figure
+from daemon.console.layout import Visit, badge, heading, link, marks, table
+from daemon.console.live import Live
+from daemon.console.looks import INCIDENTS, VERDICTS
+from daemon.console.ratio_chart import ratio
+from daemon.console.wording import date_and_clock, deviation, lumisections, percent, short
+from daemon.errors import NotFound
+from daemon.services import Services
+
+_SHOWN = 240
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Numbers of the page's head."""
+
+    status: views.ModelStatus
+    latest: views.VerdictView | None
+    incidents: tuple[views.IncidentView, ...]
+
+
+async def build(visit: Visit, services: Services, evidence: Evidence, model: str) -> None:
+    """Fill the page of one model.
+
+    Raises
+    ------
+    NotFound
+        The site does not watch it.
+    """
+    if model not in services.site.models:
+        known = ", ".join(sorted(services.site.models))
+        raise NotFound(f"model {model!r} is not watched at this site; known models: {known}")
+    head = Live(lambda: _overview(services, model), _show_overview)
+    await head.refresh()
+    with ui.element("section").classes("lw-panel"):
+        heading("Verdicts, accept rate and families", 2)
+        await _figure(lambda: _timeline(services, evidence, visit, model), 2.0)
+    await _Overlays(visit, services, evidence, model).build()
+    with ui.element("section").classes("lw-panel"):
+        heading("Inputs against lumisections", 2)
+        ui.label(
+            "Kolmogorov-Smirnov distance of every input from its reference. A dotted line marks new firmware."
+        ).classes("lw-muted")
+        await _figure(lambda: _heat_map(services, evidence, visit, model), 5.0)
+
+
+async def _figure(make: Callable[[], Figure | None], interval_s: float) -> None:
+    """Show a plot that follows the data; `make` runs in a thread, None draws nothing."""
+    plot: list[ui.plotly] = []
+
+    def show(figure: Figure | None) -> None:
+        if figure is None:
+            return
+        if plot:
+            plot[0].update_figure(figure)
+        else:
+            plot.append(ui.plotly(figure).classes("lw-plot"))
+
+    await Live(make, show, interval_s=interval_s, keep=True).refresh()
+
+
+def _overview(services: Services, model: str) -> Overview:
+    status = queries.model_status(services.engine, services.site, model)
+    return Overview(status, status.verdict, tuple(queries.incidents(services.engine, model=model, limit=5)))
+
+
+def _latest_run(services: Services, model: str) -> int | None:
+    latest = queries.verdict_timeline(services.engine, model, limit=1)
+    return latest[0].run if latest else None
+
+
+def _timeline(services: Services, evidence: Evidence, visit: Visit, model: str) -> Figure:
+    run = _latest_run(services, model)
+    verdicts = (
+        queries.verdict_timeline(services.engine, model, run=run, limit=_SHOWN) if run is not None else []
+    )
+    assessments = evidence.assessments(model, run, limit=_SHOWN) if run is not None else []
+    band = services.site.models[model].settings.watch.rate_band
+    return charts.timeline(verdicts, assessments, band=band, colours=visit.colours)
+
+
+def _heat_map(services: Services, evidence: Evidence, visit: Visit, model: str) -> Figure | None:
+    run = _latest_run(services, model)
+    if run is None:
+        return None
+    data = evidence.heat_map(model, run)
+    verdicts = queries.verdict_timeline(services.engine, model, run=run, limit=_SHOWN)
+    return charts.heat_map(data, verdicts, visit.colours) if data.lumisections else None
+
+
+def _show_overview(found: Overview) -> None:
+    status, verdict = found.status, found.latest
+    with ui.element("div").classes("lw-row lw-spread"):
+        with ui.element("div").classes("lw-row"):
+            heading(status.model)
+            if verdict is not None:
+                badge(VERDICTS[verdict.state])
+                marks(simulated=verdict.simulated)
+        if status.incident is not None:
+            with ui.element("div").classes("lw-row"):
+                badge(INCIDENTS[status.incident.state])
+                link(f"Incident {status.incident.id}", f"/incidents/{status.incident.id}")
+    if status.description:
+        ui.label(status.description).classes("lw-muted")
+    with ui.element("div").classes("lw-two"):
+        with ui.element("section").classes("lw-panel"):
+            heading("Now", 2)
+            if verdict is None:
+                ui.label(
+                    "No lumisection has been judged yet. Replay or stream data, and approve a reference."
+                )
+            else:
+                _now(verdict, status)
+        with ui.element("section").classes("lw-panel"):
+            heading("Incidents", 2)
+            if not found.incidents:
+                ui.label("None so far.").classes("lw-muted")
+            for incident in found.incidents:
+                with ui.element("div").classes("lw-row"):
+                    badge(INCIDENTS[incident.state])
+                    link(incident.id, f"/incidents/{incident.id}")
+                    where = lumisections(incident.first_lumisection, incident.last_lumisection)
+                    ui.label(f"run {incident.run}, LS {where}").classes("lw-muted")
+
+
+def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
+    ui.label(verdict.reason).classes("lw-reason")
+    rows = [
+        ("run and LS", f"{verdict.run}, LS {verdict.lumisection}, {date_and_clock(verdict.received_at)}"),
+        ("accept rate", f"{percent(verdict.accept_rate)}, expected {percent(verdict.expected_rate)}"),
+        ("deviation", f"{deviation(verdict.rate_deviation)}, tolerated \u00b1{100 * status.rate_band:.0f} %"),
+        ("events", f"{verdict.n_events:,}"),
+        ("firmware package", short(verdict.package)),
+        ("reference", short(verdict.reference_id)),
+        ("inputs", f"{status.n_inputs}, contract version {status.contract_version}"),
+        ("may decide", ", ".join(status.approvers)),
+    ]
+    table(("quantity", "value"), rows)
+
+
+class _Overlays:
+    """The panel that lays a window over its reference, for any input and lumisection."""
+
+    def __init__(self, visit: Visit, services: Services, evidence: Evidence, model: str) -> None:
+        self._visit = visit
+        self._services = services
+        self._evidence = evidence
+        self._model = model
+        self._quantity = SCORE
+        self._window: str | None = None
+        self._live: Live[tuple[dict[str, str], Figure | str]] | None = None
+
+    async def build(self) -> None:
+        """Draw the choices and the plot."""
+        latest = queries.verdict_timeline(self._services.engine, self._model, limit=1)
+        worst = latest[0].worst_inputs if latest else ()
+        names = [SCORE, *self._services.site.models[self._model].contract.input_names]
+        self._quantity = worst[0].name if worst and worst[0].name in names else SCORE
+        with ui.element("section").classes("lw-panel"):
+            heading("Window over reference", 2)
+            with ui.element("div").classes("lw-row"):
+                ui.select(names, value=self._quantity, label="Input or score", with_input=True).props(
+                    "outlined"
+                ).style("min-width:240px").on_value_change(lambda event: self._choose(quantity=event.value))
+                self._windows = (
+                    ui.select(self._choices(), value="", label="Lumisection", with_input=True)
+                    .props("outlined")
+                    .style("min-width:340px")
+                    .on_value_change(lambda event: self._choose(window=event.value))
+                )
+            self._plot: ui.plotly | None = None
+            self._live = Live(self._fetch, self._show, interval_s=4.0, keep=True)
+            await self._live.refresh()
+
+    async def _choose(self, *, quantity: str | None = None, window: str | None = None) -> None:
+        self._quantity = quantity or self._quantity
+        if window is not None:
+            self._window = window or None
+        if self._live is not None:
+            await self._live.refresh()
+
+    def _choices(self) -> dict[str, str]:
+        verdicts = queries.verdict_timeline(self._services.engine, self._model, limit=_SHOWN)
+        choices = {"": "latest"}
+        for verdict in reversed(verdicts):
+            word = VERDICTS[verdict.state].word.lower()
+            choices[verdict.id] = (
+                f"LS {verdict.lumisection}, run {verdict.run}, {word}, {short(verdict.package)[:6]}"
+            )
+        return choices
+
+    def _fetch(self) -> tuple[dict[str, str], Figure | str]:
+        verdicts = queries.verdict_timeline(self._services.engine, self._model, limit=_SHOWN)
+        chosen = [one for one in verdicts if self._window is None or one.id == self._window]
+        if not chosen:
+            return self._choices(), "No window yet."
+        one = chosen[-1]
+        found = self._evidence.overlay(one.model, one.run, one.lumisection, one.package, self._quantity)
+        if found is None:
+            return self._choices(), f"The stream kept no counts of {self._quantity} for LS {one.lumisection}."
+        counts, unit = found
+        words = ("REPLAY", "SIMULATED DATA") if one.simulated else ()
+        label = f"{self._quantity}, LS {one.lumisection}"
+        return self._choices(), ratio(
+            counts, quantity=label, unit=unit, colours=self._visit.colours, marks=words
+        )
+
+    def _show(self, found: tuple[dict[str, str], Figure | str]) -> None:
+        choices, figure = found
+        if choices != self._windows.options:
+            self._windows.set_options(choices, value=self._window or "")
+        if isinstance(figure, str):
+            ui.notify(figure)
+        elif self._plot is None:
+            self._plot = ui.plotly(figure).classes("lw-plot")
+        else:
+            self._plot.update_figure(figure)

@@ -1,0 +1,163 @@
+"""The wall: how every monitored model is now, readable from the back of the control room."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nicegui import ui
+
+from daemon import queries, views
+from daemon.console.layout import Visit, badge, heading, link, marks
+from daemon.console.live import Live
+from daemon.console.looks import NO_DATA, RESPONSES, VERDICTS, Look, Palette
+from daemon.console.strips import rate_svg, strip_svg
+from daemon.console.wording import age, deviation, percent
+from daemon.records import ResponseState
+from daemon.services import Services
+
+SILENCE = timedelta(minutes=3)
+"""After this time without a verdict a tile says NO DATA: an old GOOD is no GOOD."""
+
+_STRIP_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one tile shows.
+
+    Parameters
+    ----------
+    status
+        Of the model.
+    strip
+        Its latest verdicts, oldest first.
+    last_alarm
+        The newest incident, resolved or not.
+    silent_since
+        Time of the last verdict when it is too long ago.
+    looked_at
+        Ages are told in steps of this time.
+    """
+
+    status: views.ModelStatus
+    strip: tuple[views.VerdictView, ...]
+    last_alarm: views.IncidentView | None
+    silent_since: datetime | None
+    looked_at: datetime
+
+    @property
+    def look(self) -> Look:
+        """State of the tile's band."""
+        verdict = self.status.verdict
+        if verdict is None or self.silent_since is not None:
+            return NO_DATA
+        return VERDICTS[verdict.state]
+
+
+def tiles(services: Services) -> list[Tile]:
+    """Read all tiles; alarms first, then by name."""
+    now = services.clock()
+    looked_at = now - timedelta(seconds=now.second % 10, microseconds=now.microsecond)
+    found = []
+    for status in queries.model_statuses(services.engine, services.site):
+        verdicts = queries.verdict_timeline(services.engine, status.model, limit=_STRIP_LENGTH)
+        latest = queries.incidents(services.engine, model=status.model, limit=1)
+        heard = max((verdict.received_at for verdict in verdicts), default=None)
+        found.append(
+            Tile(
+                status=status,
+                strip=tuple(verdicts),
+                last_alarm=latest[0] if latest else None,
+                silent_since=heard if heard is not None and now - heard > SILENCE else None,
+                looked_at=looked_at,
+            )
+        )
+    return sorted(found, key=lambda tile: (tile.look.tone != "alarm", tile.status.model))
+
+
+async def build(visit: Visit, services: Services) -> None:
+    """Fill the wall page."""
+    heading("Monitored models")
+    live = Live(lambda: tiles(services), lambda found: _show(found, visit), interval_s=1.5)
+    await live.refresh()
+
+
+def _show(found: Sequence[Tile], visit: Visit) -> None:
+    _waiting(found)
+    with ui.element("div").classes("lw-wall"):
+        for tile in found:
+            _tile(tile, visit.colours)
+
+
+def _waiting(found: Sequence[Tile]) -> None:
+    for tile in found:
+        response = tile.status.response
+        if response is not None and response.state is ResponseState.PROPOSED:
+            with ui.element("div").classes("lw-notice warning lw-row").props('role="status"'):
+                badge(RESPONSES[response.state])
+                ui.label(f"{tile.status.model}: a response to {response.incident_id} is proposed.")
+                link("Look and decide", f"/incidents/{response.incident_id}")
+
+
+def _tile(tile: Tile, colours: Palette) -> None:
+    status, look = tile.status, tile.look
+    with (
+        ui.element("a")
+        .classes(f"lw-tile {look.tone}")
+        .props(f'href="/models/{status.model}" aria-label="{status.model}: {look.word}"')
+    ):
+        with ui.element("div").classes(f"lw-tile-band lw-fill-{look.tone}"):
+            ui.icon(look.icon).props('aria-hidden="true"')
+            ui.label(look.word).classes("lw-tile-word")
+            ui.label(status.model).classes("lw-tile-name")
+        with ui.element("div").classes("lw-tile-body"):
+            _figures(tile)
+            if tile.strip:
+                rates = rate_svg(tile.strip, status.rate_band, colours)
+                ui.html(rates, sanitize=False).classes("w-full")
+                ui.html(strip_svg(tile.strip, colours), sanitize=False).classes("w-full")
+            _words(tile)
+
+
+def _figures(tile: Tile) -> None:
+    verdict = tile.status.verdict
+    with ui.element("div").classes("lw-figures"):
+        _figure(
+            str(verdict.lumisection) if verdict else "none", f"LS of run {verdict.run}" if verdict else "LS"
+        )
+        _figure(
+            percent(verdict.accept_rate) if verdict else "unknown",
+            f"accept rate, {percent(verdict.expected_rate)} expected" if verdict else "accept rate",
+        )
+        _figure(
+            deviation(verdict.rate_deviation) if verdict else "unknown",
+            f"from expected, \u00b1{100 * tile.status.rate_band:.0f} % tolerated",
+        )
+
+
+def _figure(value: str, words: str) -> None:
+    with ui.element("div").classes("lw-figure"):
+        with ui.element("b"):
+            ui.label(value)
+        with ui.element("span"):
+            ui.label(words)
+
+
+def _words(tile: Tile) -> None:
+    verdict, alarm = tile.status.verdict, tile.last_alarm
+    with ui.element("div").classes("lw-row"):
+        marks(simulated=verdict is not None and verdict.simulated)
+        if tile.silent_since is not None:
+            ui.label(f"No verdict for {age(tile.silent_since, tile.looked_at)}: check the data source.")
+    if verdict is None:
+        ui.label("No lumisection has been judged yet.").classes("lw-reason")
+        return
+    ui.label(verdict.reason).classes("lw-reason")
+    if alarm is None:
+        ui.label("No alarm so far.").classes("lw-muted")
+    else:
+        state = alarm.state.value if alarm.resolved_at is None else "resolved"
+        ui.label(
+            f"Last alarm {age(alarm.opened_at, tile.looked_at)} ago, since LS {alarm.onset_lumisection}: "
+            f"{alarm.id}, {state}"
+        ).classes("lw-muted")
