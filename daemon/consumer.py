@@ -14,9 +14,11 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from daemon.broker import check_broker
+from daemon.errors import BrokerAway
 from daemon.metrics import Metrics
 from streams import topics
 from streams.verdict import Verdict
@@ -67,14 +69,14 @@ class VerdictConsumer:
             try:
                 self._follow()
             except Exception as error:  # noqa: BLE001 - the reader must outlive broker and database outages
-                self.problem = f"{type(error).__name__}: {error}"
+                self.problem = str(error) or type(error).__name__
                 self._metrics.contained_errors.labels("consumer").inc()
                 logger.warning("verdicts cannot be read (%s); next attempt in %.0f s", self.problem, _RETRY_S)
                 self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:
+        check_broker(self._bootstrap)
         consumer = KafkaConsumer(
-            topics.VERDICTS,
             bootstrap_servers=self._bootstrap,
             group_id=GROUP,
             client_id="lumiwatch-daemon",
@@ -82,6 +84,14 @@ class VerdictConsumer:
             auto_offset_reset="earliest",
         )
         try:
+            # partitions are taken without joining the group: the daemon is the only reader of its group,
+            # and a group that forgets a killed member late would keep its successor waiting
+            partitions = consumer.partitions_for_topic(topics.VERDICTS)
+            if not partitions:
+                raise BrokerAway(
+                    f"topic {topics.VERDICTS} does not exist: start the broker with `lumiwatch up`"
+                )
+            consumer.assign([TopicPartition(topics.VERDICTS, partition) for partition in sorted(partitions)])
             while not self._stopping.is_set():
                 polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_MS)
                 self.problem = None

@@ -18,7 +18,7 @@ from daemon.errors import DatabaseUnusable
 from streams.database import open_engine, write_session
 from streams.errors import DatabaseError
 
-_RECORD_MODULES = ("streams.records", "retrain.records", "daemon.records")
+_RECORD_MODULES = ("streams.records", "hw.records", "retrain.records", "daemon.records")
 
 
 def open_database(url: str) -> Engine:

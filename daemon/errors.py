@@ -33,6 +33,16 @@ class ProcessFailed(DaemonError):
     """A process that a command depends on ended, or did not become ready in time."""
 
 
+class BrokerAway(DaemonError):
+    """The Kafka broker does not answer, or lacks a topic."""
+
+
+class BoardUnknown(DaemonError):
+    """Nobody knows where the board of a model is."""
+
+    http_status = 503
+
+
 class NotFound(DaemonError):
     """No such incident, response, model, package or lineage node."""
 
@@ -91,3 +101,7 @@ class DaemonUnreachable(DaemonError):
 
 class RequestRefused(DaemonError):
     """The daemon refused a request; the message is the daemon's own reason."""
+
+
+class DemoFolderInUse(DaemonError):
+    """The demo's folder holds something that the demo did not make."""

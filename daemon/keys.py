@@ -5,8 +5,6 @@ Knows where keys lie; how they sign is in `hw.signing`.
 
 from __future__ import annotations
 
-import shutil
-
 from daemon.settings import Site
 from hw.errors import KeyFileError
 from hw.signing import SigningKey, TrustedKey, create_signing_key, load_signing_key, load_trusted_keys
@@ -46,9 +44,7 @@ def ensure_keys(site: Site) -> None:
         except KeyFileError:
             if not site.signing_key_file.exists():  # else another process was faster
                 raise
-    public = site.signing_key_file.with_suffix(".pub")
-    if configured.trusted_keys_dir is None and public.exists():
+    target = site.trusted_keys_dir / f"{site.signing_key_file.stem}.pub"
+    if configured.trusted_keys_dir is None and not target.exists():
         site.trusted_keys_dir.mkdir(parents=True, exist_ok=True)
-        target = site.trusted_keys_dir / public.name
-        if not target.exists():
-            shutil.copyfile(public, target)
+        load_signing_key(site.signing_key_file).trusted.write(target)

@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
+from daemon.broker import check_broker
 from daemon.database import transaction
 from daemon.metrics import Metrics
 from daemon.records import EventRecord
@@ -67,6 +68,7 @@ class EventPublisher:
                 self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:
+        check_broker(self._bootstrap)
         producer = KafkaProducer(bootstrap_servers=self._bootstrap, client_id="lumiwatch-daemon")
         try:
             while not self._stopping.is_set():

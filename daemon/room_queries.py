@@ -5,7 +5,11 @@ Plain functions like `queries`, over the same database. Changes nothing.
 
 from __future__ import annotations
 
+from datetime import UTC
+from typing import Any
+
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from daemon.views import PackageView, ReferenceView, WindowView
@@ -18,16 +22,12 @@ from streams.reference_store import list_references
 
 def windows(engine: Engine, model: str, *, run: int | None = None, limit: int = 500) -> list[WindowView]:
     """Give the latest `limit` windows of a model, oldest first, without their histograms."""
-    query = select(
-        WindowRow.run,
-        WindowRow.lumisection,
-        WindowRow.package,
-        WindowRow.state,
-        WindowRow.n_events,
-        WindowRow.n_accept,
-        WindowRow.late_events,
-        WindowRow.id,
-    ).where(WindowRow.model == model)  # not the whole row: its summary is large
+    # not the whole row: its summary is large
+    query = (
+        select(WindowRow)
+        .where(WindowRow.model == model)
+        .options(defer(_column(WindowRow.summary), raiseload=True))
+    )
     if run is not None:
         query = query.where(WindowRow.run == run)
     query = query.order_by(
@@ -48,7 +48,7 @@ def windows(engine: Engine, model: str, *, run: int | None = None, limit: int = 
                 n_accept=row.n_accept,
                 late_events=row.late_events,
                 accept_rate=row.n_accept / row.n_events if row.n_events else None,
-                expected_rate=assessed[row.id].expected_rate if row.id in assessed else None,
+                expected_rate=_expected_rate(assessed, row),
                 pileup=conditions.get((row.run, row.lumisection)),
             )
             for row in reversed(rows)
@@ -78,8 +78,22 @@ def references(engine: Engine, model: str | None = None) -> list[ReferenceView]:
 def packages(engine: Engine) -> list[PackageView]:
     """Give the firmware packages that the site knows, newest first."""
     with Session(engine) as session:
-        rows = session.exec(select(PackageRecord)).all()
-        return [PackageView.model_validate(row.model_dump()) for row in reversed(rows)]
+        rows = session.exec(select(PackageRecord).order_by(col(PackageRecord.recorded_at).desc())).all()
+        return [
+            # SQLite gives the time back without its zone, which is UTC
+            PackageView(**{**row.model_dump(), "recorded_at": row.recorded_at.replace(tzinfo=UTC)})
+            for row in rows
+        ]
+
+
+def _column(attribute: object) -> Any:
+    """Tell the type checker that a class's attribute is a column, which SQLModel hides."""
+    return attribute
+
+
+def _expected_rate(assessed: dict[int, Assessment], row: WindowRow) -> float | None:
+    assessment = assessed.get(row.id) if row.id is not None else None
+    return assessment.expected_rate if assessment is not None else None
 
 
 def _assessments(session: Session, window_ids: list[int]) -> dict[int, Assessment]:

@@ -177,6 +177,7 @@ class RetrainSettings(_Section):
 
     seed: int = 1
     minimum_events: int = Field(default=5000, ge=100)
+    reference_lumisections: int = Field(default=20, ge=1)  # before the onset: what good events look like
     timeout_s: float = Field(default=1800.0, gt=0)
 
 
@@ -359,8 +360,10 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = _merge(below, value) if both_tables else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -223,11 +223,17 @@ class PackageView(View):
 
     id: str
     name: str
+    version: str
     path: str
     structure_hash: str
     weights_hash: str
     contract_hash: str
-    state: str
+    toolchain: str
+    toolchain_version: str
+    bench_passed: bool
+    parent_id: str | None
+    training_id: str | None
+    recorded_at: datetime
 
 
 class BoardStatus(View):
@@ -237,6 +243,7 @@ class BoardStatus(View):
     address: str
     reachable: bool
     error: str | None = None
+    simulated: bool | None = None
     package_id: str | None = None
     structure_hash: str | None = None
     weights_hash: str | None = None
