@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from streams.batch import Batch, batch_model, decode_batch
@@ -235,9 +236,9 @@ class Pipeline:
                     )
                     self.counters.verdicts += 1
                     logger.info(
-                        "%s LS %d: %s. %s", verdict.model, verdict.lumisection, verdict.state, verdict.reason
+                        "%s LS %d %s: %s", verdict.model, verdict.lumisection, verdict.state, verdict.reason
                     )
-                await self._in_database(lambda done=verdicts: self._store.mark_published(done))
+                await self._in_database(partial(self._store.mark_published, verdicts))
 
     async def _dead_letter(self, event: Any, reason: str) -> None:
         message = event.message
@@ -256,7 +257,6 @@ class Pipeline:
         }
         await _send(self._topics.dead_letters, message.topic.encode(), json.dumps(letter).encode())
         self.counters.dead_letters += 1
-        logger.warning("dead letter %s[%d]@%d: %s", message.topic, message.partition, message.offset, reason)
 
     async def _in_database(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)

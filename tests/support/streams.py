@@ -88,3 +88,39 @@ def conditions(lumisection, **changes):
         "expected": {"replay": 1},
     }
     return Conditions(**(fields | changes))
+
+
+@dataclass
+class FakeMessage:
+    """What the pipeline reads of a Kafka message."""
+
+    topic: str
+    partition: int = 0
+    offset: int = 0
+    headers: object = None
+
+
+@dataclass
+class FakeEvent:
+    """What the pipeline reads of the engine's event."""
+
+    value: object
+    message: FakeMessage
+
+
+class FakeTopic:
+    """Keeps what is sent, or fails."""
+
+    def __init__(self):
+        self.sent = []
+        self.fails = False
+
+    async def send(self, *, key, value, headers):
+        if self.fails:
+            raise ConnectionError("the broker is gone")
+        self.sent.append((key, value, headers))
+
+        async def delivered():
+            return None
+
+        return delivered()
