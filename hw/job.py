@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -193,14 +194,16 @@ def bench_package(spec: BenchSpec) -> BenchResult:
     """
     package = open_package(spec.package, _trusted(spec.trusted_keys))
     stamp = package.manifest.toolchain
-    with tempfile.TemporaryDirectory(prefix="lumiwatch-bench-") as name:
-        image = Path(name) / "image.so"
+    with ExitStack() as stack:
+        image = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lumiwatch-bench-"))) / "image.so"
         image.write_bytes(package.image)
         stages: dict[str, Scorer] = {
             _image_stage(stamp): find_toolchain(stamp.name).emulate(image, package.model)
         }
         if spec.board is not None:
-            stages[f"board {spec.board}"] = BoardScorer(IPbusBoard(spec.board), package.id)
+            stages[f"board {spec.board}"] = BoardScorer(
+                stack.enter_context(closing(IPbusBoard(spec.board))), package.id
+            )
         inputs = _inputs(spec.inputs, spec.events, package.model)
         report = _bench(package.model, inputs, stages, 0.1, 1.0)
     return BenchResult(package_id=package.id, passed=report.passed, bench=report)

@@ -44,7 +44,7 @@ from hw.signing import TrustedKey
 _log = logging.getLogger(__name__)
 
 EVENT_CAPACITY = 16_384
-LEASE_S = 10.0
+LEASE_S = 5.0
 
 _CONFIGURATION = frozenset({Register.COMMAND, Register.REQUEST_CRC, Register.BOOT_LENGTH})
 

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ from hw.emulator import Emulator
 from hw.errors import CompilerMissing, StructureMismatch, ToolchainError
 from hw.fixed_point import FixedFormat
 from hw.formats import NetworkFormats
+from hw.toolchain import Image
 from hw.toolchains.hls4ml import Hls4mlToolchain
 from tests.support.hw import corner_inputs, random_inputs, random_model
 
@@ -28,9 +30,13 @@ def image(model, folder):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    model = random_model((57, 32, 16, 8), threshold=300.0)
-    return model, image(model, tmp_path_factory.mktemp("demo") / "project")
+def demo(packages, tmp_path_factory):
+    """Give the model and the image of the demonstration network."""
+    package = packages.first
+    path = tmp_path_factory.mktemp("demo") / "image.so"
+    path.write_bytes(package.image)
+    digest = hashlib.sha256(package.image).hexdigest()
+    return package.model, Image(path, digest, package.model.structure_hash, 0.0, package.sources)
 
 
 def assert_bit_exact(built, model, inputs):
