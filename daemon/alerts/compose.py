@@ -107,7 +107,7 @@ def reply(
     console_url: str,
 ) -> AlertMessage | None:
     """Write the reply for one event of an incident; None for events that only change the head."""
-    stage = _stage_of_event(event, response)
+    stage = _stage_of_event(incident, event, response)
     if stage is None:
         return None
     return AlertMessage(
@@ -221,19 +221,23 @@ def _results(response: views.ResponseDetail | None) -> tuple[str, ...]:
     return tuple(f"{step.title}: {step.detail}" for step in response.steps if step.detail)
 
 
-def _stage_of_event(event: views.EventView, response: views.ResponseDetail | None) -> Stage | None:
+def _stage_of_event(
+    incident: views.IncidentView, event: views.EventView, response: views.ResponseDetail | None
+) -> Stage | None:
     match event.kind:
         case "incident.opened":
             return Stage.ALARM
         case "incident.acknowledged" | "incident.note" | "incident.instruction":
             return Stage.ACKNOWLEDGED
         case "incident.resolved" | "incident.recovered":
-            return Stage.RESOLVED
+            told_by_response = response is not None and response.state is ResponseState.SUCCEEDED
+            return None if told_by_response else Stage.RESOLVED
         case "response.proposed":
             return Stage.PROPOSED
         case "response.decided":
             return _DECIDED.get(str(event.detail.get("decision")))
-        case "response.ended":
-            return _ENDED.get(response.state) if response is not None else None
+        case "response.ended" if response is not None:
+            solved = response.state is ResponseState.SUCCEEDED and incident.state is IncidentState.RESOLVED
+            return Stage.RESOLVED if solved else _ENDED.get(response.state)
         case _:
             return None

@@ -110,7 +110,7 @@ def frame(visit: Visit, services: Services, *, title: str, path: str) -> Iterato
                 "location.reload()"
             ),
         ).props("flat dense no-caps color=inherit")
-    with ui.element("main").classes("lw-main").props('id="content" tabindex="-1"'):
+    with ui.element("div").classes("lw-main").props('id="content" tabindex="-1"'):
         yield
 
 

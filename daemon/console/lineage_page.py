@@ -58,7 +58,7 @@ async def _offer(services: Services) -> None:
         for package in found or []:
             with ui.element("div").classes("lw-row"):
                 link(short(package.id), f"/lineage?id={package.id}").classes("lw-mono")
-                ui.label(f"{package.name}, {package.state}")
+                ui.label(f"{package.name} {package.version}")
 
 
 def _kind(graph: views.LineageGraph) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nicegui import ui
+from sqlmodel import Session, col, select
 
 from daemon import room_queries, views
 from daemon.console.layout import Visit, badge, heading, link, table
@@ -10,8 +11,12 @@ from daemon.console.live import Live
 from daemon.console.looks import Look
 from daemon.console.wording import date_and_clock, short
 from daemon.services import Services
+from hw.records import BoardOperationRecord
 
 _ANSWERS = Look("ANSWERS", "check_circle", "good")
+_PROVEN = Look("PROVEN", "check_circle", "good")
+_UNPROVEN = Look("NOT PROVEN", "error", "alarm")
+_OPERATIONS = 20
 _SILENT = Look("DOES NOT ANSWER", "cloud_off", "alarm")
 
 
@@ -19,7 +24,7 @@ _SILENT = Look("DOES NOT ANSWER", "cloud_off", "alarm")
 class _Shown:
     packages: tuple[views.PackageView, ...]
     references: tuple[views.ReferenceView, ...]
-    running: tuple[tuple[str, str], ...]
+    operations: tuple[tuple[str, ...], ...]
 
 
 async def build(visit: Visit, services: Services) -> None:
@@ -37,12 +42,29 @@ def _boards(services: Services) -> list[views.BoardStatus]:
 
 
 def _read(services: Services) -> _Shown:
-    found = room_queries.packages(services.engine)
     return _Shown(
-        packages=tuple(found),
+        packages=tuple(room_queries.packages(services.engine)),
         references=tuple(room_queries.references(services.engine)),
-        running=tuple((package.id, package.name) for package in found),
+        operations=_operations(services),
     )
+
+
+def _operations(services: Services) -> tuple[tuple[str, ...], ...]:
+    latest = select(BoardOperationRecord).order_by(col(BoardOperationRecord.id).desc()).limit(_OPERATIONS)
+    with Session(services.engine) as session:
+        return tuple(
+            (
+                date_and_clock(one.done_at),
+                f"{one.board} (emulated)" if one.simulated else one.board,
+                one.plan_kind,
+                short(one.from_package),
+                short(one.to_package),
+                f"{one.outcome}: {one.reason}" if one.reason else one.outcome,
+                f"{one.golden_events - one.golden_mismatches} of {one.golden_events} agree",
+                one.operator or "nobody named",
+            )
+            for one in session.exec(latest).all()
+        )
 
 
 def _show_boards(found: list[views.BoardStatus]) -> None:
@@ -66,19 +88,32 @@ def _show_boards(found: list[views.BoardStatus]) -> None:
             table(("quantity", "value"), rows)
 
 
+def _package(package: views.PackageView) -> None:
+    with ui.element("div").classes("lw-row").style("padding:6px 0;border-bottom:1px solid var(--line)"):
+        badge(_PROVEN if package.bench_passed else _UNPROVEN)
+        link(short(package.id), f"/lineage?id={package.id}").classes("lw-mono")
+        ui.label(f"{package.name} {package.version}").classes("lw-step-title")
+        ui.label(
+            f"{package.toolchain} {package.toolchain_version}, structure {short(package.structure_hash)}, "
+            f"weights {short(package.weights_hash)}, made {date_and_clock(package.recorded_at)}"
+        ).classes("lw-muted")
+
+
 def _show(found: _Shown) -> None:
     with ui.element("section").classes("lw-panel"):
         heading("Firmware packages", 2)
         if not found.packages:
             ui.label("No package is known yet. The command lumiwatch hw build makes one.").classes("lw-muted")
         for package in found.packages:
-            with ui.element("div").classes("lw-row"):
-                link(short(package.id), f"/lineage?id={package.id}").classes("lw-mono")
-                ui.label(package.name).classes("lw-step-title")
-                ui.label(
-                    f"{package.state}, structure {short(package.structure_hash)}, "
-                    f"weights {short(package.weights_hash)}, contract {short(package.contract_hash)}"
-                ).classes("lw-muted")
+            _package(package)
+    with ui.element("section").classes("lw-panel"):
+        heading("What was done to the boards", 2)
+        if not found.operations:
+            ui.label("Nothing so far.").classes("lw-muted")
+        else:
+            table(
+                ("time", "board", "plan", "from", "to", "outcome", "golden vectors", "by"), found.operations
+            )
     with ui.element("section").classes("lw-panel"):
         heading("References", 2)
         if not found.references:

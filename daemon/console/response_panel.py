@@ -15,7 +15,7 @@ from daemon.console.looks import RESPONSES, STEPS
 from daemon.console.wording import clock, duration, short
 from daemon.errors import DaemonError
 from daemon.policy import Proposal
-from daemon.records import DecisionKind, ResponseState, StepState
+from daemon.records import FINAL_RESPONSE_STATES, DecisionKind, ResponseState, StepState
 from daemon.services import Services
 
 _ANSWERS = {
@@ -54,9 +54,9 @@ class ResponsePanel:
         """Draw the panel and keep it up to date."""
         with ui.element("section").classes("lw-panel").props(f'aria-label="Response {self._response_id}"'):
             self._head = ui.element("div").classes("lw-stack").style("gap:8px")
-            self._form = ui.element("div").classes("lw-stack").style("gap:12px")
             self._said = ui.label().classes("lw-notice").props('role="alert"')
             self._said.set_visibility(False)
+            self._form = ui.element("div").classes("lw-stack").style("gap:12px")
             self._live = Live(
                 lambda: queries.response(self._services.engine, self._response_id), self._show, interval_s=1.0
             )
@@ -73,6 +73,8 @@ class ResponsePanel:
         form_state = (response.state, len(response.decisions))
         if form_state != self._form_state:
             # drawn only when something was decided: nobody's choice or comment is wiped while typing
+            if response.state in FINAL_RESPONSE_STATES:
+                self._said.set_visibility(False)
             self._form_state = form_state
             self._form.clear()
             with self._form:
@@ -130,7 +132,7 @@ class ResponsePanel:
         """Ask once more: a decision is single-use, and it is late at night."""
         strategy = _words(self._strategy).lower()
         consequence = {
-            DecisionKind.APPROVE: f"Retrain ({strategy}), prove, and reconfigure the board if a candidate passes.",
+            DecisionKind.APPROVE: f"Retrain ({strategy}) and reconfigure the board if a candidate passes.",
             DecisionKind.REJECT: "The firmware stays as it is, and the incident stays open.",
             DecisionKind.PRESCALE_OUT: "The firmware stays as it is, and the shift is told to prescale out.",
         }[kind]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -35,11 +36,11 @@ from daemon.lineage import Artefact, add_edge
 from daemon.metrics import Metrics
 from daemon.operations import Operations, utc_now
 from daemon.response import ResponseProcedure
-from daemon.service import bind, prepare_state_dir
 from daemon.services import Services
 from daemon.settings import Site, load_site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
+from hw.records import PackageRecord
 from streams.batch import Batch
 from streams.conditions import Conditions
 from streams.convert import convert
@@ -143,6 +144,7 @@ class FakeWorkshop:
     def build(self, task: Task, retrained: Retrained, progress: Progress) -> Built:
         self._work(progress, ["write weights", "sign"])
         with transaction(self._engine) as session:
+            session.merge(_package_record(NEW, task.folder, bench_passed=True))
             package, training = Artefact("package", NEW), Artefact("training", _id("training"))
             for child, parent, relation in (
                 (package, training, "made from"),
@@ -186,6 +188,22 @@ class FakeWorkshop:
         self, task: Task, package_id: str, run: int, first_lumisection: int, last_lumisection: int
     ) -> str:
         return _id("successor")
+
+
+def _package_record(identity: str, folder: Path, *, bench_passed: bool) -> PackageRecord:
+    return PackageRecord(
+        id=identity,
+        name=MODEL,
+        version="1",
+        path=str(folder / f"{identity}.lwpkg"),
+        structure_hash=_id("structure"),
+        weights_hash=_id(identity),
+        contract_hash=_id("contract"),
+        toolchain="hls4ml",
+        toolchain_version="1.3.0",
+        bench_passed=bench_passed,
+        recorded_at=utc_now(),
+    )
 
 
 class Feed:
@@ -242,7 +260,6 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=1.0, help="seconds per step of a response")
     arguments = parser.parse_args()
     site = load_site(arguments.site)
-    prepare_state_dir(site)
     engine = open_database(site.database_url)
     source = Source(site, site.state_dir)
     stopping = threading.Event()
@@ -262,7 +279,7 @@ def main() -> None:
     app = FastAPI()
     api.install(app, services)
     register_console(app, services)
-    listener = bind(site)
+    listener = socket.create_server(("127.0.0.1", site.settings.console.port))
     url = site.console_url(listener.getsockname()[1])
     alerts = build_alerts(engine, site, console_url=lambda: url, write=functools.partial(print, flush=True))
     responses.launch()
