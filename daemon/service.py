@@ -25,7 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daemon import api
+from daemon.alerts.service import Alerts, build_alerts
 from daemon.auth import DEFAULT_OPERATOR, default_token_file, load_authenticator
+from daemon.console.app import register_console
 from daemon.consumer import VerdictConsumer
 from daemon.database import open_database
 from daemon.durable import DurableResponses
@@ -53,23 +55,30 @@ class Daemon:
     responses: DurableResponses
     consumer: VerdictConsumer | None
     publisher: EventPublisher | None
-    workbench: Workbench
+    alerts: Alerts
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run responses, verdict consumer and event publisher for the duration of the block."""
+        """Run responses, alerts, verdict consumer and event publisher for the duration of the block."""
         with ExitStack() as stack:
             self.responses.launch()
             stack.callback(self.responses.stop)
-            for thread in (self.publisher, self.consumer):
+            for thread in (self.alerts, self.publisher, self.consumer):
                 if thread is not None:
                     thread.start()
                     stack.callback(thread.stop)
             yield
 
 
-def build_daemon(site: Site) -> Daemon:
+def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
     """Build every service of a site; opens the database, starts nothing.
+
+    Parameters
+    ----------
+    site
+        From `load_site`.
+    port
+        Where the console listens, when the site lets the system choose.
 
     Raises
     ------
@@ -105,7 +114,8 @@ def build_daemon(site: Site) -> Daemon:
         checks={"database": _database_check(engine), "broker": _broker_check(consumer)},
         clock=utc_now,
     )
-    return Daemon(services, responses, consumer, publisher, workbench)
+    alerts = build_alerts(engine, site, console_url=lambda: site.console_url(port))
+    return Daemon(services, responses, consumer, publisher, alerts)
 
 
 def build_app(services: Services) -> FastAPI:
@@ -118,6 +128,7 @@ def build_app(services: Services) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
     )
     api.install(app, services)
+    register_console(app, services)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services.site))
     return app
 
@@ -141,7 +152,8 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
     """
     say = announce or _say
     with contextlib.closing(bind(site)) as listener:
-        daemon = build_daemon(site)
+        port = listener.getsockname()[1]
+        daemon = build_daemon(site, port=port)
         config = uvicorn.Config(
             build_app(daemon.services),
             log_level="warning",
@@ -150,7 +162,7 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
             server_header=False,
         )
         with _signals_end_the_server(), daemon.running():
-            _greet(site, listener.getsockname()[1], say)
+            _greet(site, port, say)
             uvicorn.Server(config).run(sockets=[listener])
         say("lumiwatch: stopped")
 

@@ -34,9 +34,6 @@ from hw.package import Lineage, Package, open_package
 from hw.plan import plan
 from hw.records import record_package
 from hw.report import BenchReport
-from retrain.job import RetrainJob, RetrainResult
-from retrain.records import record_result
-from retrain.selection import SelectionSettings
 from streams.conditions import decode_conditions
 from streams.dataset import Dataset
 from streams.recorder import recent_dataset
@@ -87,6 +84,11 @@ class Workbench:
 
     def retrain(self, task: Task, progress: Progress) -> Retrained:
         """Retrain on the incident's events against those from before it."""
+        # torch takes seconds to load, and a daemon that only watches does not need it
+        from retrain.job import RetrainJob, RetrainResult  # noqa: PLC0415
+        from retrain.records import record_result  # noqa: PLC0415
+        from retrain.selection import SelectionSettings  # noqa: PLC0415
+
         model = self._site.models[task.model]
         folder = task.folder / "retrain"
         folder.mkdir(parents=True, exist_ok=True)
