@@ -131,6 +131,8 @@ class RequestPacket:
         True for a status request, which has no transactions.
     requests
         In order.
+    transaction_ids
+        The client's number of each request, which its reply must carry; one more after a bad header.
     bad_header
         True when a transaction header was wrong: what followed it is lost.
     little_endian
@@ -140,6 +142,7 @@ class RequestPacket:
     packet_id: int
     status: bool
     requests: tuple[Request, ...]
+    transaction_ids: tuple[int, ...]
     bad_header: bool
     little_endian: bool
 
@@ -205,17 +208,19 @@ def decode_requests(content: bytes) -> RequestPacket:
     words, little_endian = _words(content)
     packet_id, kind = _packet_header(int(words[0]))
     if kind == _STATUS:
-        return RequestPacket(packet_id, True, (), False, little_endian)
+        return RequestPacket(packet_id, True, (), (), False, little_endian)
     if kind != _CONTROL:
         raise ProtocolError(f"packet type {kind} is not possible over TCP: send control or status packets")
     requests: list[Request] = []
+    numbers: list[int] = []
     position = 1
     while position < len(words):
+        numbers.append((int(words[position]) >> 16) & 0xFFF)
         request, position = _request(words, position)
         if request is None:
-            return RequestPacket(packet_id, False, tuple(requests), True, little_endian)
+            return RequestPacket(packet_id, False, tuple(requests), tuple(numbers), True, little_endian)
         requests.append(request)
-    return RequestPacket(packet_id, False, tuple(requests), False, little_endian)
+    return RequestPacket(packet_id, False, tuple(requests), tuple(numbers), False, little_endian)
 
 
 def _request(words: Words, position: int) -> tuple[Request | None, int]:
@@ -240,11 +245,12 @@ def _request(words: Words, position: int) -> tuple[Request | None, int]:
 def encode_replies(packet: RequestPacket, replies: Sequence[Reply]) -> bytes:
     """Give the bytes of the board's answer to a control packet, in the client's byte order."""
     parts: list[Words] = [_header(packet.packet_id, _CONTROL)]
-    for index, reply in enumerate(replies):
-        parts.append(np.array([_transaction(index, reply.count, reply.kind, reply.info)], dtype=np.uint32))
+    for number, reply in zip(packet.transaction_ids, replies, strict=False):
+        parts.append(np.array([_transaction(number, reply.count, reply.kind, reply.info)], dtype=np.uint32))
         parts.append(reply.words)
     if packet.bad_header:
-        parts.append(np.array([_transaction(len(replies), 0, Kind.READ, Info.BAD_HEADER)], dtype=np.uint32))
+        number = packet.transaction_ids[-1]
+        parts.append(np.array([_transaction(number, 0, Kind.READ, Info.BAD_HEADER)], dtype=np.uint32))
     return np.concatenate(parts).astype("<u4" if packet.little_endian else ">u4").tobytes()
 
 

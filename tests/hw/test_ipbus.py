@@ -55,6 +55,12 @@ def test_a_read_and_a_write_look_as_the_protocol_says():
     assert hexadecimal(answer) == "200007f0 20000300 00000001 00000002 00000003 20010110"
 
 
+def test_a_reply_carries_the_number_its_request_had():
+    packet = decode_requests(bytes.fromhex("200000f0 2abc010f 00000010"))
+    answer = encode_replies(packet, [Reply(Kind.READ, Info.OK, np.array([5], np.uint32), 1)])
+    assert hexadecimal(answer) == "200000f0 2abc0100 00000005"
+
+
 @given(packet_id=st.integers(0, 65535), asked=requests)
 def test_requests_survive_the_wire_in_both_byte_orders(packet_id, asked):
     content = encode_requests(packet_id, asked)
@@ -92,7 +98,7 @@ def test_a_wrong_transaction_header_ends_the_packet_and_is_answered():
     assert packet.bad_header
     assert len(packet.requests) == 1
     answer = encode_replies(packet, [Reply(Kind.READ, Info.OK, np.array([9], np.uint32), 1)])
-    assert hexadecimal(answer) == "200000f0 20000100 00000009 20010001"
+    assert hexadecimal(answer) == "200000f0 20000100 00000009 20000001"
 
 
 def test_status_survives_the_wire():
