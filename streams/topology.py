@@ -14,6 +14,7 @@ import faust
 from streams.batch import MAX_BATCH_BYTES
 from streams.broker import topic_identity
 from streams.database import open_engine
+from streams.engine_transport import use_short_fetches
 from streams.pipeline import Pipeline, Topics
 from streams.recorder import Recorder, RecorderSettings
 from streams.records import create_tables
@@ -56,6 +57,7 @@ def build_app(settings: WorkerSettings) -> faust.App:
             RecorderSettings(settings.recent_dir, settings.recorder_prescale, settings.recorder_max_bytes)
         )
     app = _app(settings)
+    use_short_fetches(app)
     topics = Topics(
         summaries=_raw(app, SUMMARIES), verdicts=_raw(app, VERDICTS), dead_letters=_raw(app, DEAD_LETTERS)
     )

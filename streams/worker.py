@@ -35,7 +35,7 @@ def run_worker(settings: WorkerSettings) -> None:
         The settings cannot be used, or the broker or the database cannot be reached.
     """
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    for engine in ("faust", "mode", "aiokafka", "kafka"):
+    for engine in ("faust", "mode", "aiokafka", "kafka", "streams.engine_transport"):
         logging.getLogger(engine).setLevel(logging.WARNING)
     app = build_app(settings)
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
