@@ -105,3 +105,7 @@ class RequestRefused(DaemonError):
 
 class DemoFolderInUse(DaemonError):
     """The demo's folder holds something that the demo did not make."""
+
+
+class DemoFailed(DaemonError):
+    """The demo waited for something that did not happen."""

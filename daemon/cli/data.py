@@ -1,0 +1,189 @@
+"""`lumiwatch convert`, `replay` and `reference`: from ROOT files to datasets, runs and expectations."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon import room_queries
+from daemon.auth import DEFAULT_OPERATOR
+from daemon.board_work import board_address
+from daemon.cli.output import (
+    DEFAULT_SITE,
+    JsonOption,
+    ModelOption,
+    SiteOption,
+    err,
+    out,
+    print_json,
+    print_table,
+    progress,
+)
+from daemon.commissioning import Commissioning, Resampling
+from daemon.database import open_database
+from daemon.demo.stage import score_on
+from daemon.errors import NotPermitted, SettingsError
+from daemon.keys import site_trusted_keys
+from daemon.queries import site_model
+from daemon.settings import Site, load_site
+from hw.boards.ipbus import IPbusBoard
+from hw.package import open_package
+from streams.contract import load_contract
+from streams.convert import convert as convert_files
+from streams.dataset import Dataset
+from streams.effects import parse_effect
+from streams.reference_store import approve_reference, find_reference, retire_reference
+from streams.replay import Replayer, ReplaySettings
+
+references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")
+OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose name.")]
+ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help="Id or its first characters.")]
+
+
+def convert(
+    sources: Annotated[list[Path], typer.Argument(metavar="ROOT...", help="ROOT files.")],
+    contract: Annotated[Path, typer.Option(help="Contract file (TOML).")],
+    target: Annotated[Path, typer.Option("--out", help="Dataset to write (NPZ).")],
+    site: Annotated[Path | None, typer.Option(help="Site whose lineage should know the dataset.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert ROOT files to a dataset under a contract."""
+    definition = load_contract(contract)
+    with progress("convert") as report:
+        if site is None:
+            dataset = convert_files(
+                sources, definition, target, progress=lambda done, of: report(done / max(of, 1))
+            )
+        else:
+            dataset = Commissioning(load_site(site)).convert(sources, definition, target, report)
+    provenance = dataset.provenance
+    if as_json:
+        print_json({"id": dataset.id, "path": str(target), **provenance.model_dump(mode="json")})
+        return
+    dropped = ", ".join(f"{count} {reason}" for reason, count in provenance.dropped.items()) or "none"
+    out.print(f"{target}: {provenance.events_kept} of {provenance.events_in} events kept, dropped: {dropped}")
+    out.print(f"dataset {dataset.id}")
+
+
+def replay(
+    dataset: Annotated[Path, typer.Argument(help="Dataset (NPZ) to draw events from.")],
+    model: ModelOption,
+    run: Annotated[int, typer.Option(help="Run number to give it.")],
+    site: SiteOption = DEFAULT_SITE,
+    first: Annotated[int, typer.Option(help="First lumisection.")] = 1,
+    last: Annotated[int, typer.Option(help="Last lumisection.")] = 100,
+    effect: Annotated[
+        list[str] | None, typer.Option(help="Detector effect, for example jet_gain=1.05@LS61; repeatable.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Seconds for each lumisection; 0: as fast as possible.")
+    ] = 23.3104,
+    events: Annotated[int, typer.Option(help="Events in each lumisection.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
+) -> None:
+    """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
+    loaded = load_site(site)
+    watched = site_model(loaded, model)
+    bootstrap = loaded.settings.kafka.bootstrap
+    if bootstrap is None:
+        raise SettingsError(
+            "kafka.bootstrap is not set: name the broker (LUMIWATCH_KAFKA__BOOTSTRAP=host:port)"
+        )
+    settings = ReplaySettings(
+        model=model,
+        run=run,
+        first=first,
+        last=last,
+        events_per_lumisection=events,
+        effects=tuple(parse_effect(text) for text in effect or []),
+        seed=seed,
+        seconds_per_lumisection=rate,
+    )
+    score = score_on(IPbusBoard(board_address(loaded, model)))
+    replayer = Replayer(bootstrap, Dataset.load(dataset), watched.contract, settings, score)
+    stop = threading.Event()
+    with progress(f"run {run}", console=err) as report:
+        sent = replayer.run(
+            stop, lambda number: report((number - first + 1) / (last - first + 1), f"LS {number}")
+        )
+    out.print(f"run {run}: {sent.lumisections} lumisections, {sent.events} events in {sent.batches} batches")
+
+
+@references.command("build")
+def build(
+    dataset: Annotated[Path, typer.Argument(help="Dataset (NPZ) to draw lumisections from.")],
+    model: ModelOption,
+    package: Annotated[Path, typer.Option(help="Firmware package (.lwpkg) that scores the events.")],
+    site: SiteOption = DEFAULT_SITE,
+    lumisections: Annotated[int, typer.Option(help="How many; half of them calibrate the thresholds.")] = 60,
+    events: Annotated[int, typer.Option(help="Events in each lumisection.")] = 10_000,
+    pileup: Annotated[float, typer.Option(help="Pileup that the lumisections stand for.")] = 50.0,
+    seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a reference from lumisections resampled from a dataset, and propose it for approval."""
+    loaded = load_site(site)
+    resampling = Resampling(lumisections, events, pileup, seed)
+    with progress("reference") as report:
+        reference = Commissioning(loaded).reference(
+            site_model(loaded, model),
+            Dataset.load(dataset),
+            open_package(package, site_trusted_keys(loaded)),
+            resampling,
+            report,
+        )
+    if as_json:
+        print_json({"id": reference.id, **reference.header.model_dump(mode="json")})
+    else:
+        out.print(f"reference {reference.id} proposed: `lumiwatch reference approve {reference.id[:12]}`")
+
+
+@references.command("list")
+def list_all(
+    site: SiteOption = DEFAULT_SITE,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List references, newest first."""
+    found = room_queries.references(open_database(load_site(site).database_url), model)
+    if as_json:
+        print_json([reference.model_dump(mode="json") for reference in found])
+        return
+    rows = [(r.id[:12], r.model, r.package[:12], r.state, r.approved_by, r.built_from) for r in found]
+    print_table("references", ("id", "model", "package", "state", "approved by", "built from"), rows)
+
+
+@references.command()
+def approve(
+    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
+) -> None:
+    """Put a reference in use."""
+    loaded = load_site(site)
+    engine = open_database(loaded.database_url)
+    row = find_reference(engine, reference)
+    _check_approver(loaded, row.model, operator)
+    approve_reference(engine, row.id, operator, datetime.now(UTC))
+    out.print(f"reference {row.id[:12]} of {row.model} is in use")
+
+
+@references.command()
+def retire(
+    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
+) -> None:
+    """Take a reference out of use."""
+    loaded = load_site(site)
+    engine = open_database(loaded.database_url)
+    row = find_reference(engine, reference)
+    _check_approver(loaded, row.model, operator)
+    retire_reference(engine, row.id, operator, datetime.now(UTC))
+    out.print(f"reference {row.id[:12]} of {row.model} is retired")
+
+
+def _check_approver(site: Site, model: str, operator: str) -> None:
+    approvers = site_model(site, model).policy.approvers
+    if operator not in approvers:
+        raise NotPermitted(f"{operator!r} may not approve for {model}: approvers are {', '.join(approvers)}")

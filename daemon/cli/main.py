@@ -1,0 +1,67 @@
+"""Puts the commands together and turns errors into one clear line.
+
+Exit codes: 0 done, 1 the check that a command made failed, 2 the input or the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.markup import escape
+
+from daemon.cli import data, demo, firmware, incidents, lineage, services
+from daemon.cli.output import err
+from daemon.errors import CheckFailed, DaemonError
+from hw.errors import HardwareError
+from retrain.errors import RetrainError
+from streams.errors import StreamsError
+
+app = typer.Typer(
+    name="lumiwatch",
+    help="Watches the machine-learning models in FPGA triggers and closes the loop from drift to firmware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo.demo)
+app.command()(services.up)
+app.command()(services.serve)
+app.command()(services.worker)
+app.add_typer(services.config, name="config")
+app.command()(data.convert)
+app.command()(data.replay)
+app.add_typer(data.references, name="reference")
+app.add_typer(incidents.app, name="incidents")
+app.command()(incidents.approve)
+app.command()(incidents.reject)
+app.command("prescale-out")(incidents.prescale_out)
+app.command()(firmware.train)
+app.add_typer(firmware.app, name="hw")
+app.add_typer(lineage.app, name="lineage")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; the entry point of the distribution."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except CheckFailed as error:
+        _say(error)
+        sys.exit(1)
+    except (DaemonError, StreamsError, HardwareError, RetrainError) as error:
+        _say(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of our output has gone: nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _say(error: Exception) -> None:
+    err.print(f"[bold red]lumiwatch:[/bold red] {escape(' '.join(str(error).split()))}")

@@ -1,0 +1,73 @@
+"""`lumiwatch up`, `serve`, `worker`, `config check`: the processes of a site, and what their settings say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from daemon import service
+from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
+from daemon.installation import Installation, worker_settings
+from daemon.settings import load_site
+from streams.worker import run_worker
+
+config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
+PortOption = Annotated[int | None, typer.Option(help="Console port; 0 takes a free one.", min=0, max=65535)]
+
+
+def serve(site: SiteOption = DEFAULT_SITE) -> None:
+    """Run the daemon: incidents, responses, alerts, console and API."""
+    service.serve(load_site(site))
+
+
+def worker(
+    site: SiteOption = DEFAULT_SITE,
+    name: Annotated[str, typer.Option(help="Name of this worker, unique in the site.")] = "worker",
+) -> None:
+    """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
+    run_worker(worker_settings(load_site(site), name))
+
+
+def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
+    """Run everything of a site on this machine: broker, worker, daemon, emulated boards."""
+    overrides = {} if port is None else {"console": {"port": port}}
+    with Installation(site, overrides=overrides) as installation:
+        installation.start_daemon()
+        out.print(f"console: {installation.login_link()}", soft_wrap=True)
+        for model in installation.site.models.values():
+            if model.settings.firmware.board == "emulated":
+                address = installation.start_last_board(model.name)
+                none_yet = "no package yet; build one with `lumiwatch hw build`"
+                out.print(f"board of {model.name}: {address or none_yet}")
+        installation.start_worker()
+        out.print("running; Ctrl-C stops everything")
+        installation.watch()
+
+
+@config.command()
+def check(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
+    """Read the whole configuration and say what it means; exit code 2 names the first thing that is wrong."""
+    loaded = load_site(site)
+    facts = {
+        "site": loaded.name,
+        "state": str(loaded.state_dir),
+        "broker": loaded.settings.kafka.bootstrap or "embedded",
+        "console": loaded.console_url(),
+        "chat": _chat(loaded.settings.mattermost.url, loaded.settings.mattermost.webhook_url_file),
+        **{
+            f"model {model.name}": f"{model.contract.n_inputs} inputs, contract {model.contract.version}, "
+            f"board {model.settings.firmware.board}, approvers {', '.join(model.policy.approvers)}"
+            for model in loaded.models.values()
+        },
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_record("the configuration is sound", facts)
+
+
+def _chat(url: str | None, webhook: object) -> str:
+    if url:
+        return f"Mattermost bot at {url}"
+    return "Mattermost webhook" if webhook else "none: messages are kept in the console"

@@ -1,0 +1,304 @@
+"""The first firmware and the first reference of a model at a site: convert, train, build, expect.
+
+What a response later changes is made here once, on the command line or by the demo, with the same
+lineage. Long work runs in child processes. Knows no incident and no board.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, select
+
+from daemon.children import ProgressCallback, run_child
+from daemon.database import open_database, transaction
+from daemon.errors import NotFound
+from daemon.keys import ensure_keys, site_trusted_keys
+from daemon.lineage import Artefact, add_edge
+from daemon.operations import utc_now
+from daemon.service import prepare_state_dir
+from daemon.settings import Site, SiteModel
+from hw.emulator import Emulator
+from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
+from hw.package import Lineage, Package, open_package
+from hw.records import record_package
+from retrain.job import TrainJob, TrainResult
+from retrain.records import TrainingRow, record_result
+from retrain.train import TrainSettings
+from streams.batch import Batch
+from streams.contract import Contract
+from streams.convert import convert
+from streams.dataset import Dataset, write_atomically
+from streams.reference import Reference, build_reference
+from streams.reference_store import propose_reference
+from streams.replay import lumisection_events
+from streams.summary import Summary, summarise
+
+REFERENCE_RUN = 1
+"""Run number of resampled lumisections; a real run is never 1 at an LHC experiment."""
+
+_BENCH_TIMEOUT_S = 3600.0
+_Result = TypeVar("_Result", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How a dataset becomes lumisections for a reference.
+
+    Attributes
+    ----------
+    lumisections, events_per_lumisection
+        How much.
+    pileup
+        What the lumisections claim.
+    seed
+        Decides which events are drawn.
+    """
+
+    lumisections: int = 60
+    events_per_lumisection: int = 10_000
+    pileup: float = 50.0
+    seed: int = 0
+
+
+class Commissioning:
+    """Makes artefacts for the models of a site and writes down what each was made from.
+
+    Parameters
+    ----------
+    site
+        The site.
+    engine
+        Its database; opened when not given.
+    clock
+        Gives aware UTC.
+    """
+
+    def __init__(
+        self, site: Site, engine: Engine | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        prepare_state_dir(site)
+        self._site = site
+        self._engine = engine or open_database(site.database_url)
+        self._clock = clock
+
+    def convert(
+        self, sources: Sequence[Path], contract: Contract, out: Path, progress: ProgressCallback
+    ) -> Dataset:
+        """Convert ROOT files to a dataset. Raises as `streams.convert.convert`."""
+        dataset = convert(
+            sources, contract, out, progress=lambda done, of: progress(done / max(of, 1), f"{done} events")
+        )
+        with transaction(self._engine) as session:
+            child = Artefact("dataset", dataset.id)
+            for source in dataset.provenance.sources:
+                parent = Artefact("root_file", f"{source.name}@{source.sha256}")
+                add_edge(session, child, parent, "converted from", now=self._clock())
+        return dataset
+
+    def train(
+        self,
+        model: SiteModel,
+        datasets: Sequence[Path],
+        settings: TrainSettings,
+        progress: ProgressCallback,
+    ) -> TrainResult:
+        """Train a model from scratch; its file is `result.model.path`.
+
+        Raises
+        ------
+        ChildFailed
+            The training could not be done; says why.
+        """
+        folder = self._site.state_dir / "trainings"
+        folder.mkdir(parents=True, exist_ok=True)
+        job = TrainJob(
+            model=model.name,
+            contract=model.contract_path,
+            datasets=[path.resolve() for path in datasets],
+            output=folder / f"{model.name}.npz",
+            settings=settings,
+        )
+        result = self._run("retrain.job", job, TrainResult, model.settings.retrain.timeout_s, progress)
+        now = self._clock()
+        record_result(self._engine, result, finished_at=now)
+        with transaction(self._engine) as session:
+            for dataset in result.dataset_ids:
+                child, parent = Artefact("training", result.training_id), Artefact("dataset", dataset)
+                add_edge(session, child, parent, "trained on", now=now)
+        return result
+
+    def latest_training(self, model: str) -> TrainResult:
+        """Find the result of the last training of a model.
+
+        Raises
+        ------
+        NotFound
+            The model was never trained here.
+        """
+        with Session(self._engine) as session:
+            rows = select(TrainingRow).where(TrainingRow.model == model, TrainingRow.kind == "train")
+            row = session.exec(rows.order_by(col(TrainingRow.recorded_at).desc())).first()
+        if row is None:
+            raise NotFound(f"model {model} was never trained here: run `lumiwatch train` first")
+        return TrainResult.model_validate_json(row.record_json)
+
+    def build(
+        self, model: SiteModel, training: TrainResult, bench_events: Path | None, progress: ProgressCallback
+    ) -> tuple[Package, BuildResult]:
+        """Build, bench and sign the package of a trained model.
+
+        Parameters
+        ----------
+        bench_events
+            Dataset whose events become golden vectors; random ones are added.
+
+        Raises
+        ------
+        ChildFailed
+            The toolchain is missing or failed, or firmware and emulator differ.
+        """
+        ensure_keys(self._site)
+        self._site.packages_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._site.packages_dir, prefix=".build-") as name:
+            inputs = None if bench_events is None else _inputs_file(bench_events, Path(name))
+            spec = BuildSpec(
+                model=training.model.path,
+                out=Path(name) / "new.lwpkg",
+                signing_key=self._site.signing_key_file,
+                trusted_keys=self._site.trusted_keys_dir,
+                version="1",
+                toolchain=model.settings.firmware.toolchain,
+                inputs=inputs,
+                lineage=Lineage(datasets=tuple(training.dataset_ids), training=training.training_id),
+                created=self._clock(),
+            )
+            timeout_s = model.settings.firmware.build_timeout_s
+            result = self._run("hw.job", spec, BuildResult, timeout_s, progress)
+            path = self._site.packages_dir / f"{result.package_id}.lwpkg"
+            spec.out.replace(path)
+        package = open_package(path, site_trusted_keys(self._site))
+        now = self._clock()
+        with transaction(self._engine) as session:
+            record_package(session, package, path, now=now)
+            child, parent = Artefact("package", package.id), Artefact("training", training.training_id)
+            add_edge(session, child, parent, "built from", now=now)
+        return package, result.model_copy(update={"package": path})
+
+    def bench(self, spec: BenchSpec, progress: ProgressCallback) -> BenchResult:
+        """Compare all implementations of a package bit by bit. Raises ChildFailed if that is not possible."""
+        return self._run("hw.job", spec, BenchResult, _BENCH_TIMEOUT_S, progress)
+
+    def reference(
+        self,
+        model: SiteModel,
+        dataset: Dataset,
+        package: Package,
+        resampling: Resampling,
+        progress: ProgressCallback,
+    ) -> Reference:
+        """Propose a reference made of lumisections that are resampled from a dataset.
+
+        The package's bit-accurate emulator scores the events.
+
+        Raises
+        ------
+        ReferenceProblem, DatasetError
+            Too few lumisections, or data of another contract.
+        """
+        emulator = Emulator(package.model)
+        summaries: list[Summary] = []
+        for lumisection in range(1, resampling.lumisections + 1):
+            inputs = lumisection_events(
+                dataset,
+                model.contract,
+                run=REFERENCE_RUN,
+                lumisection=lumisection,
+                n_events=resampling.events_per_lumisection,
+                seed=resampling.seed,
+            )
+            batch = _offline_batch(model, package, lumisection, inputs, emulator.scores(inputs))
+            summaries.append(summarise(batch, model.contract))
+            progress(lumisection / resampling.lumisections, f"LS {lumisection}")
+        reference = build_reference(
+            summaries,
+            model.contract,
+            pileups=[resampling.pileup] * len(summaries),
+            built_from=(
+                f"{resampling.lumisections} lumisections of {resampling.events_per_lumisection} events "
+                f"resampled from dataset {dataset.id[:12]}, seed {resampling.seed}"
+            ),
+            budget_per_lumisection=model.settings.watch.false_alarm_budget,
+        )
+        now = self._clock()
+        propose_reference(self._engine, reference, now)
+        with transaction(self._engine) as session:
+            child = Artefact("reference", reference.id)
+            add_edge(session, child, Artefact("package", package.id), "describes", now=now)
+            add_edge(session, child, Artefact("dataset", dataset.id), "built from", now=now)
+        return reference
+
+    def _run(
+        self,
+        module: str,
+        spec: BaseModel,
+        kind: type[_Result],
+        timeout_s: float,
+        progress: ProgressCallback,
+    ) -> _Result:
+        """Run a job of another room as a child process and read its result."""
+        with tempfile.TemporaryDirectory(prefix="lumiwatch-job-") as name:
+            spec_file, result_file = Path(name) / "spec.json", Path(name) / "result.json"
+            write_atomically(spec_file, spec.model_dump_json().encode())
+            run_child(
+                [sys.executable, "-m", module, str(spec_file), str(result_file)],
+                log=self._site.state_dir / "logs" / f"{module}.log",
+                timeout_s=timeout_s,
+                stopping=Event(),
+                progress=progress,
+            )
+            return kind.model_validate_json(result_file.read_bytes())
+
+
+def _inputs_file(dataset: Path, folder: Path) -> Path:
+    """Write the events of a dataset as the plain array that the bench reads."""
+    file = folder / "events.npy"
+    np.save(file, Dataset.load(dataset).inputs)
+    return file
+
+
+def _offline_batch(
+    model: SiteModel,
+    package: Package,
+    lumisection: int,
+    inputs: npt.NDArray[np.int16],
+    scores: npt.NDArray[np.int64],
+) -> Batch:
+    """Wrap events as if the firmware had seen them."""
+    return Batch(
+        model=model.name,
+        contract_name=model.contract.name,
+        contract_version=model.contract.version,
+        contract_hash=model.contract.hash,
+        run=REFERENCE_RUN,
+        lumisection=lumisection,
+        source="resampled",
+        sequence=lumisection,
+        package=package.id,
+        simulated=True,
+        inputs=inputs,
+        score=scores.astype(np.int32),
+        accept=scores > package.model.score_stage.threshold_raw,
+        input_names=model.contract.input_names,
+    )

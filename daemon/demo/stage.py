@@ -1,0 +1,154 @@
+"""The demo's folder, its input, and the detector it pretends to have: a replay through the board.
+
+Knows no incident and no response; a real experiment would bring its own detector.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from skhep_testdata import data_path
+
+from daemon.errors import DemoFolderInUse, ProcessFailed
+from hw.board import Board
+from hw.boards.ipbus import IPbusBoard
+from hw.errors import HardwareError
+from streams.contract import Contract
+from streams.dataset import Dataset
+from streams.effects import Effect
+from streams.errors import StreamsError
+from streams.replay import FirmwareOutput, Replayer, ReplaySettings
+
+ROOT_FILE = "uproot-HZZ.root"
+RUN = 400_001
+_MARKER = ".lumiwatch-demo"
+_FOREVER = 1_000_000
+_STOP_TIMEOUT_S = 60.0
+
+
+def root_file() -> Path:
+    """Give the demo's input: 2421 simulated H -> ZZ events that scikit-hep-testdata carries."""
+    return Path(data_path(ROOT_FILE, raise_missing=True))
+
+
+def example_site() -> Path:
+    """Find the complete example site: in the source tree, or where the distribution installed it."""
+    packaged = Path(str(resources.files("daemon"))) / "example_site"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "deploy" / "site"
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make an empty demo folder with a copy of the example site in it; returns the site's folder.
+
+    Raises
+    ------
+    DemoFolderInUse
+        The folder holds something that is no earlier demo.
+    """
+    if folder.exists() and not (folder / _MARKER).exists() and any(folder.iterdir()):
+        raise DemoFolderInUse(
+            f"{folder} is not empty and was not made by `lumiwatch demo`: name another with --folder"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / _MARKER).write_text("`lumiwatch demo` made this folder and empties it at its next start.\n")
+    site = folder / "site"
+    shutil.copytree(example_site(), site)
+    return site
+
+
+def score_on(board: Board) -> Callable[[npt.NDArray[np.int16]], FirmwareOutput]:
+    """Put a board into the path of the data: it scores each block of events and names its package."""
+
+    def score(inputs: npt.NDArray[np.int16]) -> FirmwareOutput:
+        answer = board.process(inputs)
+        return FirmwareOutput(answer.scores.astype(np.int32), answer.accepts, answer.package_id)
+
+    return score
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Replays the dataset through the board, lumisection by lumisection.
+
+    Attributes
+    ----------
+    bootstrap
+        The broker.
+    board_address
+        Where the board answers.
+    events_per_lumisection
+        How many events each lumisection has.
+    effect
+        What goes wrong, and from which lumisection on; None: nothing.
+    seed
+        Decides which events are drawn.
+    """
+
+    model: str
+    contract: Contract
+    dataset: Dataset
+    bootstrap: str
+    board_address: str
+    events_per_lumisection: int
+    effect: Effect | None
+    seed: int
+
+    def take(self, first: int, last: int, progress: Callable[[int], None]) -> None:
+        """Take lumisections `first` to `last` as fast as board and broker allow. Raises `StreamsError`."""
+        self._replayer(first, last, 0.0).run(progress=progress)
+
+    def running(self, first: int, seconds_per_lumisection: float) -> RunInProgress:
+        """Take lumisections from `first` on at a steady pace, until the context is left."""
+        return RunInProgress(self._replayer(first, _FOREVER, seconds_per_lumisection))
+
+    def _replayer(self, first: int, last: int, pace_s: float) -> Replayer:
+        settings = ReplaySettings(
+            model=self.model,
+            run=RUN,
+            first=first,
+            last=last,
+            events_per_lumisection=self.events_per_lumisection,
+            effects=() if self.effect is None else (self.effect,),
+            seed=self.seed,
+            seconds_per_lumisection=pace_s,
+        )
+        score = score_on(IPbusBoard(self.board_address))
+        return Replayer(self.bootstrap, self.dataset, self.contract, settings, score)
+
+
+class RunInProgress:
+    """A replay in a thread; `check` says whether it still runs."""
+
+    def __init__(self, replayer: Replayer) -> None:
+        self._replayer = replayer
+        self._stop = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="detector", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(_STOP_TIMEOUT_S)
+
+    def check(self) -> None:
+        """Raise ProcessFailed if the replay has ended by itself."""
+        if self._error is not None:
+            raise ProcessFailed(f"the replay ended: {self._error}") from self._error
+
+    def _run(self) -> None:
+        try:
+            self._replayer.run(self._stop)
+        except (StreamsError, HardwareError) as error:
+            self._error = error
