@@ -43,6 +43,7 @@ from streams.reference_store import load_reference, register_reference
 from streams.summary_codec import decode_summary
 
 _Result = TypeVar("_Result", bound=BaseModel)
+_RESULT_FILE = "result.json"
 
 
 class _Failure(BaseModel):
@@ -182,6 +183,8 @@ class Workbench:
             task.model, self._package(built.package_id), previous, built.plan_kind, task.decided_by
         )
         address = self._boards.address(task.model)
+        # a comparison from before a crash says nothing about the board of now
+        (task.folder / "board-bench" / _RESULT_FILE).unlink(missing_ok=True)
         progress(0.3, f"{report.reason}; comparing the board with the emulator")
         benched = self._bench(task, built, task.folder / "board-bench", address, progress)
         if not benched.passed:
@@ -326,7 +329,7 @@ class Workbench:
         ChildFailed
             The job failed; its own reason where it left one.
         """
-        spec_file, result_file = folder / "job.json", folder / "result.json"
+        spec_file, result_file = folder / "job.json", folder / _RESULT_FILE
         known = _read(result_file, kind)
         if known is not None:
             return known
