@@ -6,7 +6,7 @@ acknowledged after everything that follows from it is stored or delivered. What 
 goes to the dead letters; what is wrong with the worker ends the process.
 """
 
-import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
@@ -21,8 +21,6 @@ from streams.records import create_tables
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES, VERDICTS
 from streams.windows import WindowStore
 from streams.worker_settings import WorkerSettings
-
-logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = MAX_BATCH_BYTES + 64 * 1024
 BUFFERED_MESSAGES = 16
@@ -95,21 +93,19 @@ def _raw(app: faust.App, name: str) -> Any:
 
 
 def _add_agents(app: faust.App, pipeline: Pipeline, topics: Topics, settings: WorkerSettings) -> None:
-    @app.agent(_raw(app, BATCHES), name="summarise", concurrency=1)
-    async def summarise(stream: Any) -> None:
-        async for event in stream.events():
-            await pipeline.summarise(event)
+    for name, topic, handle in (
+        ("summarise", _raw(app, BATCHES), pipeline.summarise),
+        ("merge", topics.summaries, pipeline.merge),
+        ("conditions", _raw(app, CONDITIONS), pipeline.conditions),
+    ):
+        # more than one at a time could commit past a message that is still being handled
+        app.agent(topic, name=name, concurrency=1)(_one_by_one(handle))
+    app.timer(settings.sweep_interval_s)(pipeline.sweep)
 
-    @app.agent(topics.summaries, name="merge", concurrency=1)
-    async def merge(stream: Any) -> None:
-        async for event in stream.events():
-            await pipeline.merge(event)
 
-    @app.agent(_raw(app, CONDITIONS), name="conditions", concurrency=1)
-    async def conditions(stream: Any) -> None:
+def _one_by_one(handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    async def agent(stream: Any) -> None:
         async for event in stream.events():
-            await pipeline.conditions(event)
+            await handle(event)
 
-    @app.timer(settings.sweep_interval_s)
-    async def sweep() -> None:
-        await pipeline.sweep()
+    return agent

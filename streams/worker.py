@@ -37,6 +37,7 @@ def run_worker(settings: WorkerSettings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
     for engine in ("faust", "mode", "aiokafka", "kafka", "streams.engine_transport"):
         logging.getLogger(engine).setLevel(logging.WARNING)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     app = build_app(settings)
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
     faust.Worker(
