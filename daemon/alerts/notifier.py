@@ -19,7 +19,7 @@ from sqlmodel import Session, func, select
 from daemon import queries, views
 from daemon.alerts import compose
 from daemon.alerts.channels import Action
-from daemon.alerts.message import RunConditions
+from daemon.alerts.message import RunConditions, approve_command
 from daemon.alerts.outbox import Outbox
 from daemon.alerts.pictures import Pictures
 from daemon.errors import DaemonError
@@ -66,6 +66,8 @@ class Notifier:
         Gives the start of links, without a trailing slash (the port is known late).
     clock
         Gives aware UTC.
+    on_contained
+        Called for every failure that was contained, to count it.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Notifier:
         site: str,
         console_url: Callable[[], str],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_contained: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_contained = on_contained
         self._engine = engine
         self._outbox = outbox
         self._evidence = evidence
@@ -87,7 +91,6 @@ class Notifier:
         self._console_url = console_url
         self._clock = clock
         self._cursor: int | None = None
-        self._told_with_alarm: str | None = None
 
     def run(self, stop: threading.Event, interval_s: float = 0.5) -> None:
         """Follow events and deliver messages until told to stop; meant for a thread of its own.
@@ -99,6 +102,7 @@ class Notifier:
                 self.tell()
                 self._outbox.deliver_due(self._clock())
             except (DaemonError, SQLAlchemyError, OSError):
+                self._on_contained()
                 _log.exception("alerts: could not follow the events; trying again")
             stop.wait(interval_s)
 
@@ -114,11 +118,19 @@ class Notifier:
                 try:
                     self._tell_event(event, event.incident_id)
                 except (DaemonError, ValueError, KeyError, TypeError):
+                    self._on_contained()
                     _log.exception(
                         "alerts: event %d (%s) cannot be told; going on", event.sequence, event.kind
                     )
             self._cursor = event.sequence
         return len(events)
+
+    def _said_with_alarm(self, event: views.EventView) -> bool:
+        """Tell whether the alarm already carried this proposal; the log knows, also after a restart."""
+        if event.kind != "response.proposed" or event.response_id is None:
+            return False
+        alarm = self._outbox.text_of(f"{event.incident_id}:opened")
+        return alarm is not None and f"Approve: {approve_command(event.response_id)}" in alarm.splitlines()
 
     def _waits_for_proposal(self, event: views.EventView) -> bool:
         if event.kind != "incident.opened" or event.incident_id is None:
@@ -135,10 +147,7 @@ class Notifier:
         url = f"{self._console_url()}/incidents/{incident_id}"
         now = self._clock()
         opening = event.kind == "incident.opened"
-        if opening and response is not None:
-            self._told_with_alarm = response.id
-        said = event.kind == "response.proposed" and event.response_id == self._told_with_alarm
-        if not opening and not said and event.kind not in _HEAD_ONLY:
+        if not opening and event.kind not in _HEAD_ONLY and not self._said_with_alarm(event):
             message = compose.reply(incident, event, response, console_url=url)
             if message is not None:
                 key = f"{incident_id}:event:{event.sequence}"

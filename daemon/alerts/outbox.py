@@ -126,6 +126,14 @@ class Outbox:
             session.add(record)
         return True
 
+    def text_of(self, key: str) -> str | None:
+        """Give the text of the message with this key, delivered or not; None when there is none."""
+        with Session(self._engine) as session:
+            payload = session.exec(
+                select(NotificationRecord.payload).where(NotificationRecord.key == key)
+            ).first()
+        return None if payload is None else str(payload.get("text", ""))
+
     def deliver_due(self, now: datetime) -> int:
         """Send everything that is due, oldest first.
 

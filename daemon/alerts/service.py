@@ -70,6 +70,7 @@ def build_alerts(
     *,
     console_url: Callable[[], str] | None = None,
     write: Callable[[str], None] | None = None,
+    on_contained: Callable[[], None] = lambda: None,
 ) -> Alerts:
     """Build the alerts of a site; nothing is sent before `Alerts.start`.
 
@@ -82,6 +83,8 @@ def build_alerts(
         chosen by the system may be known late.
     write
         Takes what is printed when no chat is configured; default: standard output.
+    on_contained
+        Called for every failure that was contained, to count it.
 
     Raises
     ------
@@ -98,6 +101,7 @@ def build_alerts(
         pictures=Pictures(evidence, site.state_dir / "pictures"),
         site=site.name,
         console_url=console_url or site.console_url,
+        on_contained=on_contained,
     )
     return Alerts(notifier, closing)
 

@@ -86,8 +86,8 @@ class _IncidentPage:
     def _fetch(self) -> views.IncidentDetail:
         return queries.incident(self._services.engine, self._incident_id)
 
-    def _fetch_messages(self) -> list[views.NotificationView]:
-        return self._fetch().notifications
+    def _fetch_messages(self) -> list[tuple[views.NotificationView, str | None]]:
+        return [(message, _picture(message)) for message in self._fetch().notifications]
 
     async def _look_for_responses(self) -> None:
         found = await run.io_bound(queries.responses, self._services.engine, incident_id=self._incident_id)
@@ -163,26 +163,23 @@ class _Messages:
         self._states: dict[str, ui.label] = {}
         self._place: ui.element | None = None
 
-    def show(self, found: list[views.NotificationView]) -> None:
+    def show(self, found: list[tuple[views.NotificationView, str | None]]) -> None:
         """Add new messages on top and bring the state of the others up to date."""
-        if not found and self._place is None:
-            return
         if self._place is None:
             self._place = ui.element("div").style("width:100%")
-        for message in found:
+        for message, picture in found:
             if message.id not in self._states:
                 with self._place:
-                    entry = self._draw(message)
+                    entry = self._draw(message, picture)
                 entry.move(target_index=0)
             self._states[message.id].set_text(_delivery(message))
 
-    def _draw(self, message: views.NotificationView) -> ui.element:
+    def _draw(self, message: views.NotificationView, picture: str | None) -> ui.element:
         head = message.action == Action.POST
         words = f"{clock(message.created_at)}  {_ACTIONS.get(message.action, message.action)}"
         with ui.expansion(words, value=head).classes("lw-message") as entry:
             self._states[message.id] = ui.label().classes("lw-muted")
             ui.label(str(message.payload.get("text", ""))).classes("lw-pre")
-            picture = _picture(message)
             if picture is not None:
                 source = f"data:image/png;base64,{picture}"
                 ui.html(
@@ -205,6 +202,7 @@ def _delivery(message: views.NotificationView) -> str:
 
 
 def _picture(message: views.NotificationView) -> str | None:
+    """Read the picture of a message, as base64 for the page."""
     path = message.payload.get("image")
     if not isinstance(path, str) or not path.endswith(".png"):
         return None

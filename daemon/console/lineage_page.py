@@ -2,6 +2,7 @@
 
 import html
 from collections import defaultdict
+from urllib.parse import quote
 
 from nicegui import run, ui
 
@@ -120,10 +121,11 @@ def _edge(edge: views.LineageEdge, places: dict[str, tuple[int, int]]) -> str:
 
 def _box(node: views.LineageNode, x: int, y: int, *, chosen: bool) -> str:
     kind, name = html.escape(_KINDS.get(node.kind, node.kind)), html.escape(_fitting(node.id))
-    address = html.escape(f"/lineage?id={node.id}", quote=True)
+    address = html.escape(f"/lineage?id={quote(node.id)}", quote=True)
+    mark = ' class="chosen"' if chosen else ""
     return (
         f'<a href="{address}"><rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="8"'
-        f'{" class=chosen" if chosen else ""}/><text class="kind" x="{x + 14}" y="{y + 23}">{kind}</text>'
+        f'{mark}/><text class="kind" x="{x + 14}" y="{y + 23}">{kind}</text>'
         f'<text x="{x + 14}" y="{y + 44}">{name}</text></a>'
     )
 

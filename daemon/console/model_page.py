@@ -1,9 +1,9 @@
 """One model: its verdicts over lumisections, what the inputs look like, and any histogram with its ratio."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nicegui import ui
+from nicegui import run, ui
 
 from daemon import queries, views
 from daemon.alerts.evidence import SCORE, Evidence
@@ -162,10 +162,10 @@ class _Overlays:
 
     async def build(self) -> None:
         """Draw the choices and the plot."""
-        latest = queries.verdict_timeline(self._services.engine, self._model, limit=1)
-        worst = latest[0].worst_inputs if latest else ()
         names = [SCORE, *self._services.site.models[self._model].contract.input_names]
-        self._quantity = worst[0].name if worst and worst[0].name in names else SCORE
+        worst = await run.io_bound(self._worst_input)
+        self._quantity = worst if worst in names else SCORE
+        choices = await run.io_bound(self._choices) or {}
         with ui.element("section").classes("lw-panel"):
             heading("Window over reference", 2)
             with ui.element("div").classes("lw-row"):
@@ -173,14 +173,19 @@ class _Overlays:
                     "outlined"
                 ).style("min-width:240px").on_value_change(lambda event: self._choose(quantity=event.value))
                 self._windows = (
-                    ui.select(self._choices(), value="", label="Lumisection", with_input=True)
+                    ui.select(choices, value="", label="Lumisection", with_input=True)
                     .props("outlined")
                     .style("min-width:340px")
                     .on_value_change(lambda event: self._choose(window=event.value))
                 )
+            self._words = ui.label().classes("lw-muted")
             self._plot: ui.plotly | None = None
             self._live = Live(self._fetch, self._show, interval_s=4.0, keep=True)
             await self._live.refresh()
+
+    def _worst_input(self) -> str | None:
+        latest = queries.verdict_timeline(self._services.engine, self._model, limit=1)
+        return latest[0].worst_inputs[0].name if latest and latest[0].worst_inputs else None
 
     async def _choose(self, *, quantity: str | None = None, window: str | None = None) -> None:
         self._quantity = quantity or self._quantity
@@ -190,38 +195,40 @@ class _Overlays:
             await self._live.refresh()
 
     def _choices(self) -> dict[str, str]:
-        verdicts = queries.verdict_timeline(self._services.engine, self._model, limit=_SHOWN)
-        choices = {"": "latest"}
-        for verdict in reversed(verdicts):
-            word = VERDICTS[verdict.state].word.lower()
-            choices[verdict.id] = (
-                f"LS {verdict.lumisection}, run {verdict.run}, {word}, {short(verdict.package)[:6]}"
-            )
-        return choices
+        return _window_choices(queries.verdict_timeline(self._services.engine, self._model, limit=_SHOWN))
 
     def _fetch(self) -> tuple[dict[str, str], Figure | str]:
         verdicts = queries.verdict_timeline(self._services.engine, self._model, limit=_SHOWN)
+        choices = _window_choices(verdicts)
         chosen = [one for one in verdicts if self._window is None or one.id == self._window]
         if not chosen:
-            return self._choices(), "No window yet."
+            return choices, "No window yet."
         one = chosen[-1]
         found = self._evidence.overlay(one.model, one.run, one.lumisection, one.package, self._quantity)
         if found is None:
-            return self._choices(), f"The stream kept no counts of {self._quantity} for LS {one.lumisection}."
+            return choices, f"The stream kept no counts of {self._quantity} for LS {one.lumisection}."
         counts, unit = found
         words = ("REPLAY", "SIMULATED DATA") if one.simulated else ()
         label = f"{self._quantity}, LS {one.lumisection}"
-        return self._choices(), ratio(
-            counts, quantity=label, unit=unit, colours=self._visit.colours, marks=words
-        )
+        return choices, ratio(counts, quantity=label, unit=unit, colours=self._visit.colours, marks=words)
 
     def _show(self, found: tuple[dict[str, str], Figure | str]) -> None:
         choices, figure = found
         if choices != self._windows.options:
             self._windows.set_options(choices, value=self._window or "")
+        self._words.set_visibility(isinstance(figure, str))
         if isinstance(figure, str):
-            ui.notify(figure)
+            self._words.set_text(figure)
         elif self._plot is None:
             self._plot = ui.plotly(figure).classes("lw-plot")
         else:
             self._plot.update_figure(figure)
+
+
+def _window_choices(verdicts: Sequence[views.VerdictView]) -> dict[str, str]:
+    choices = {"": "latest"}
+    for verdict in reversed(verdicts):
+        word = VERDICTS[verdict.state].word.lower()
+        package = short(verdict.package)[:6]
+        choices[verdict.id] = f"LS {verdict.lumisection}, run {verdict.run}, {word}, {package}"
+    return choices

@@ -113,6 +113,10 @@ def _tile(tile: Tile, colours: Palette) -> None:
         with ui.element("div").classes("lw-tile-body"):
             _figures(tile)
             if tile.strip:
+                ui.label(
+                    f"Accept rate against expected, \u00b1{100 * status.rate_band:.0f} % shaded, "
+                    f"and states of the latest {len(tile.strip)} lumisections"
+                ).classes("lw-muted")
                 rates = rate_svg(tile.strip, status.rate_band, colours)
                 ui.html(rates, sanitize=False).classes("w-full")
                 ui.html(strip_svg(tile.strip, colours), sanitize=False).classes("w-full")
