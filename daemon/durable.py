@@ -100,7 +100,11 @@ class DurableResponses:
 
         @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_RUNS_AT_MOST)
         def respond(response_id: str) -> str:
-            state = self._procedure.run(response_id, _run_step)
+            try:
+                state = self._procedure.run(response_id, _run_step)
+            except Exception as error:
+                logger.exception("response %s broke off", response_id)
+                state = self._procedure.give_up(response_id, f"unexpected {type(error).__name__}: {error}.")
             if self._on_end is not None:
                 self._on_end(response_id, state)
             return state

@@ -9,10 +9,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from daemon.records import DecisionKind, ResponseState
+from daemon.records import FINAL_RESPONSE_STATES, DecisionKind
 from streams.verdict import State
-
-_OUTCOMES = (ResponseState.SUCCEEDED, ResponseState.ROLLED_BACK, ResponseState.FAILED, ResponseState.REJECTED)
 
 
 class Metrics:
@@ -90,7 +88,7 @@ class Metrics:
     def _start_at_zero(self, model: str) -> None:
         for state in State:
             self.verdicts.labels(model, state.value)
-        for outcome in _OUTCOMES:
+        for outcome in FINAL_RESPONSE_STATES:
             self.responses_ended.labels(model, outcome.value)
         self.verdicts_repeated.labels(model)
         self.incidents_opened.labels(model)

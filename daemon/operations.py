@@ -58,15 +58,23 @@ class Operations:
         Where responses run.
     clock
         Gives aware UTC.
+    on_decision
+        Called after each decision, to count it.
     """
 
     def __init__(
-        self, engine: Engine, site: Site, workflows: Workflows, clock: Callable[[], datetime] = utc_now
+        self,
+        engine: Engine,
+        site: Site,
+        workflows: Workflows,
+        clock: Callable[[], datetime] = utc_now,
+        on_decision: Callable[[DecisionKind], None] | None = None,
     ) -> None:
         self._engine = engine
         self._site = site
         self._workflows = workflows
         self._clock = clock
+        self._on_decision = on_decision
 
     def acknowledge(self, incident_id: str, *, operator: str, comment: str = "") -> None:
         """Say that someone looks after the incident.
@@ -264,6 +272,8 @@ class Operations:
                     "final": outcome is not None,
                 },
             )
+        if self._on_decision is not None:
+            self._on_decision(kind)
         self._workflows.wake(response_id)
 
     def _check_approver(self, model: str, operator: str, act: str) -> None:

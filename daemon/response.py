@@ -134,7 +134,7 @@ class ResponseProcedure:
             self._carry_out(Task.model_validate(decision["task"]), log, step)
         except _Abandoned as failure:
             log.skip_rest()
-            return self._end_without_success(response_id, str(failure))
+            return self.give_up(response_id, str(failure))
         return ResponseState.SUCCEEDED.value
 
     def _carry_out(
@@ -285,7 +285,8 @@ class ResponseProcedure:
         log.failed(step, reason)
         return {_FAILED: f"{step.title}: {reason}"}
 
-    def _end_without_success(self, response_id: str, reason: str) -> str:
+    def give_up(self, response_id: str, reason: str) -> str:
+        """End a response that did not succeed, and say what the board was left with; returns the state."""
         now = self._clock()
         with transaction(self._engine) as session:
             response, incident = load(session, response_id)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -98,7 +99,9 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
         metrics.responses_ended.labels(model, state).inc()
 
     responses = DurableResponses(engine, site.database_url, procedure, stopping, count_end)
-    operations = Operations(engine, site, responses)
+    operations = Operations(
+        engine, site, responses, on_decision=lambda kind: metrics.decisions.labels(kind.value).inc()
+    )
     bootstrap = site.settings.kafka.bootstrap
     consumer = publisher = None
     if bootstrap is not None:
@@ -151,6 +154,7 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
         Settings, secrets or database are not usable; nothing was started.
     """
     say = announce or _say
+    _set_up_logging()
     with contextlib.closing(bind(site)) as listener:
         port = listener.getsockname()[1]
         daemon = build_daemon(site, port=port)
@@ -161,9 +165,10 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
             timeout_graceful_shutdown=_GRACEFUL_S,
             server_header=False,
         )
-        with _signals_end_the_server(), daemon.running():
+        server = uvicorn.Server(config)
+        with _signals_end(server), daemon.running():
             _greet(site, port, say)
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
         say("lumiwatch: stopped")
 
 
@@ -284,10 +289,14 @@ def _hosts(site: Site) -> list[str]:
 
 
 @contextmanager
-def _signals_end_the_server() -> Iterator[None]:
+def _signals_end(server: uvicorn.Server) -> Iterator[None]:
     """Let SIGTERM and SIGINT end the web server only, so that the rest is stopped in order after it."""
-    # uvicorn sends itself the signal again after its own shutdown; these handlers take it
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True  # heeded right after its start, when the signal came before
+
+    # uvicorn has handlers of its own while it runs; it sends itself the signal again when it has stopped
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
@@ -304,6 +313,13 @@ def _greet(site: Site, port: int, say: Callable[[str], None]) -> None:
         say(f"console, logged in as {DEFAULT_OPERATOR}: {link}")
     else:
         say(f"console: {site.console_url(port)}")
+
+
+def _set_up_logging() -> None:
+    """Log to standard error: what the daemon does, and only warnings of the libraries below it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("kafka", "httpx", "dbos", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _say(line: str) -> None:

@@ -69,6 +69,10 @@ class ConsoleSettings(_Section):
             raise ValueError(
                 f"host {self.host} is not loopback: set console.allow_remote = true if you mean it"
             )
+        if self.host in {"0.0.0.0", "::"} and not self.public_url:  # noqa: S104 - compared, not bound
+            raise ValueError(
+                f"host {self.host} is every address: say in console.public_url how browsers reach it"
+            )
         return self
 
 
