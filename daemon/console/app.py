@@ -6,7 +6,7 @@ application that was registered last.
 Refuses to know what the pages show.
 """
 
-import logging
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,13 +17,11 @@ from starlette.requests import Request
 
 from daemon.alerts.evidence import Evidence
 from daemon.console import incident_page, lineage_page, model_page, packages_page, wall
-from daemon.console.guard import Guard
+from daemon.console.guard import Door, Guard
 from daemon.console.layout import Visit, frame, visit_of
 from daemon.console.looks import STYLE
 from daemon.errors import DaemonError
 from daemon.services import Services
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,22 @@ def register_console(app: FastAPI, services: Services) -> None:
     services
         What the pages work with.
     """
+    # The page framework looks through all living objects for its server, and trips over one of torch's.
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.reduce_op`", category=FutureWarning)
     first = not _registered
     _registered[:] = [_Site(services, Evidence(services.engine, services.site))]
+    # Another application in the same process (tests): the framework's own may be taken up again.
+    nicegui.app.middleware_stack = None
     if first:
         ui.add_css(STYLE, shared=True)
         _declare_pages()
-    # Another application in the same process (tests): the framework's own may be taken up again.
-    nicegui.app.middleware_stack = None
-    nicegui.app.add_middleware(
-        Guard, authenticator=services.authenticator, clock=services.clock, site=services.site.name
-    )
+        nicegui.app.add_middleware(Guard, door=_door)
     ui.run_with(app, title="lumiwatch", dark=True, language="en-US", show_welcome_message=False)
+
+
+def _door() -> Door:
+    services = _registered[0].services
+    return Door(services.authenticator, services.clock, services.site.name)
 
 
 async def _page(

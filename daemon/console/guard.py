@@ -8,6 +8,7 @@ Refuses to know pages and what an operator may do.
 
 import html
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -36,13 +37,12 @@ _HEADERS = (
 )
 
 
-class Guard:
-    """ASGI middleware around the console.
+@dataclass(frozen=True)
+class Door:
+    """What the guard goes by.
 
     Parameters
     ----------
-    app
-        What is guarded.
     authenticator
         Tells whose session a cookie is.
     clock
@@ -51,13 +51,25 @@ class Guard:
         Name shown on the page that asks to log in.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, authenticator: Authenticator, clock: Callable[[], datetime], site: str
-    ) -> None:
+    authenticator: Authenticator
+    clock: Callable[[], datetime]
+    site: str
+
+
+class Guard:
+    """ASGI middleware around the console.
+
+    Parameters
+    ----------
+    app
+        What is guarded.
+    door
+        Gives what to go by, for every request anew.
+    """
+
+    def __init__(self, app: ASGIApp, *, door: Callable[[], Door]) -> None:
         self._app = app
-        self._authenticator = authenticator
-        self._clock = clock
-        self._site = site
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let through what has a session; answer 401 (or close the socket) otherwise."""
@@ -69,7 +81,9 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 4401, "reason": "log in first"})
         else:
-            await HTMLResponse(_login_page(self._site), status_code=401)(scope, receive, _with_headers(send))
+            await HTMLResponse(_login_page(self._door().site), status_code=401)(
+                scope, receive, _with_headers(send)
+            )
 
     def _is_public(self, scope: Scope) -> bool:
         path = _path(scope)
@@ -80,7 +94,8 @@ class Guard:
         socket = scope["type"] == "websocket" or _path(scope).startswith(_SOCKET)
         if socket and not _same_origin(headers):
             return False
-        return session_operator(self._authenticator, headers.get("cookie", ""), now=self._clock()) is not None
+        door = self._door()
+        return session_operator(door.authenticator, headers.get("cookie", ""), now=door.clock()) is not None
 
 
 def session_operator(authenticator: Authenticator, cookies: str, *, now: datetime) -> Operator | None:

@@ -50,6 +50,10 @@ class Live(Generic[_Data]):
         self._part = ui.element("div").classes("lw-stack")
         ui.timer(interval_s, self.refresh, immediate=False)
 
+    def start(self) -> None:
+        """Look for the first time as soon as the page stands: for what may take seconds."""
+        ui.timer(0.01, self.refresh, once=True)
+
     async def refresh(self) -> None:
         """Look now; a look that is still under way is not doubled."""
         if self._busy:

@@ -44,17 +44,17 @@ async def build(visit: Visit, services: Services, evidence: Evidence, model: str
     await head.refresh()
     with ui.element("section").classes("lw-panel"):
         heading("Verdicts, accept rate and families", 2)
-        await _figure(lambda: _timeline(services, evidence, visit, model), 2.0)
+        _figure(lambda: _timeline(services, evidence, visit, model), 2.0)
     await _Overlays(visit, services, evidence, model).build()
     with ui.element("section").classes("lw-panel"):
         heading("Inputs against lumisections", 2)
         ui.label(
             "Kolmogorov-Smirnov distance of every input from its reference. A dotted line marks new firmware."
         ).classes("lw-muted")
-        await _figure(lambda: _heat_map(services, evidence, visit, model), 5.0)
+        _figure(lambda: _heat_map(services, evidence, visit, model), 5.0)
 
 
-async def _figure(make: Callable[[], Figure | None], interval_s: float) -> None:
+def _figure(make: Callable[[], Figure | None], interval_s: float) -> None:
     """Show a plot that follows the data; `make` runs in a thread, None draws nothing."""
     plot: list[ui.plotly] = []
 
@@ -66,7 +66,7 @@ async def _figure(make: Callable[[], Figure | None], interval_s: float) -> None:
         else:
             plot.append(ui.plotly(figure).classes("lw-plot"))
 
-    await Live(make, show, interval_s=interval_s, keep=True).refresh()
+    Live(make, show, interval_s=interval_s, keep=True).start()
 
 
 def _overview(services: Services, model: str) -> Overview:
@@ -181,7 +181,7 @@ class _Overlays:
             self._words = ui.label().classes("lw-muted")
             self._plot: ui.plotly | None = None
             self._live = Live(self._fetch, self._show, interval_s=4.0, keep=True)
-            await self._live.refresh()
+            self._live.start()
 
     def _worst_input(self) -> str | None:
         latest = queries.verdict_timeline(self._services.engine, self._model, limit=1)

@@ -5,7 +5,7 @@ import nicegui
 import pytest
 
 from daemon.auth import SESSION_COOKIE, Authenticator, Operator
-from daemon.console.guard import Guard, session_operator
+from daemon.console.guard import Door, Guard, session_operator
 
 NOW = datetime(2026, 7, 1, 3, 0, tzinfo=UTC)
 ADA = Operator("ada")
@@ -33,7 +33,7 @@ def call(authenticator, path="/", *, kind="http", cookie="", origin=None, now=NO
     headers = [(b"host", b"console:8642"), (b"cookie", cookie.encode())]
     headers += [(b"origin", origin.encode())] if origin else []
     scope = {"type": kind, "path": path, "headers": headers, "method": "GET", "root_path": ""}
-    guard = Guard(inner, authenticator=authenticator, clock=lambda: now, site="<b>P5</b>")
+    guard = Guard(inner, door=lambda: Door(authenticator, lambda: now, "<b>P5</b>"))
     asyncio.run(guard(scope, receive, send))
     return bool(passed), sent
 
