@@ -27,8 +27,9 @@ class Criteria(BaseModel):
     Attributes
     ----------
     maximum_rate_deviation
-        Largest relative deviation of the accept rate from the reference's; twice its statistical
-        uncertainty is allowed when that is more.
+        Largest relative deviation of the accept rate from the reference's that is of no concern ...
+    rate_significance
+        ... and how many standard deviations of it are allowed when that is more.
     maximum_score_distance
         Largest Kolmogorov-Smirnov distance of the scores from the reference's that is of no concern ...
     score_probability
@@ -43,6 +44,7 @@ class Criteria(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     maximum_rate_deviation: float = Field(default=0.03, gt=0, lt=1)
+    rate_significance: float = Field(default=2.5, ge=0)
     maximum_score_distance: float = Field(default=0.01, ge=0, lt=1)
     score_probability: float = Field(default=0.01, gt=0, lt=1)
     maximum_rate_uncertainty: float = Field(default=0.04, gt=0, lt=1)
@@ -184,7 +186,7 @@ def _failures(
             f"the accept rate is known to {error:.1%} only "
             f"({criteria.maximum_rate_uncertainty:.1%} is needed): take more events"
         )
-    limit = max(criteria.maximum_rate_deviation, 2 * error)
+    limit = max(criteria.maximum_rate_deviation, criteria.rate_significance * error)
     if abs(deviation) > limit:
         reasons.append(f"the accept rate deviates by {deviation:+.1%} +- {error:.1%} (limit {limit:.1%})")
     if distance > criteria.maximum_score_distance and p_value < criteria.score_probability:
