@@ -74,7 +74,8 @@ class Client:
 def connect(site: Site) -> Client:
     """Make a client for the site's daemon, as the operator whose token is at hand.
 
-    The token is in the file that `LUMIWATCH_TOKEN_FILE` names, or else is that of `local`.
+    The daemon is found by the address that it announces on this machine, else by the site's settings. The
+    token is in the file that `LUMIWATCH_TOKEN_FILE` names, or else is that of `local`.
 
     Raises
     ------
@@ -89,7 +90,14 @@ def connect(site: Site) -> Client:
         raise DaemonError(
             f"{token_file}: no operator token ({error.strerror}); start the daemon, or set {TOKEN_VARIABLE}"
         ) from error
-    return Client(site.console_url(), token)
+    return Client(_address(site), token)
+
+
+def _address(site: Site) -> str:
+    try:
+        return site.address_file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return site.console_url()
 
 
 def _reason(answer: httpx.Response) -> str:

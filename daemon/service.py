@@ -41,6 +41,7 @@ from daemon.response import ResponseProcedure
 from daemon.services import Check, Services, installed_version
 from daemon.settings import Site
 from daemon.workbench import Workbench
+from streams.dataset import write_atomically
 from streams.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,8 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
         server = uvicorn.Server(config)
         with _signals_end(server), daemon.running():
             _greet(site, port, say)
-            server.run(sockets=[listener])
+            with _announced(site, port):
+                server.run(sockets=[listener])
         say("lumiwatch: stopped")
 
 
@@ -302,6 +304,16 @@ def _signals_end(server: uvicorn.Server) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _announced(site: Site, port: int) -> Iterator[None]:
+    """Let commands on this machine find the daemon, whatever port it has."""
+    write_atomically(site.address_file, site.console_url(port).encode())
+    try:
+        yield
+    finally:
+        site.address_file.unlink(missing_ok=True)
 
 
 def _greet(site: Site, port: int, say: Callable[[str], None]) -> None:

@@ -263,6 +263,11 @@ class Site:
         configured = self.settings.hardware.signing_key_file
         return self.path(configured) if configured is not None else self.secrets_dir / f"{_SIGNING_KEY}.pem"
 
+    @property
+    def address_file(self) -> Path:
+        """Where the running daemon says at which address it answers; gone when it has stopped."""
+        return self.state_dir / "daemon-address"
+
     def board_file(self, model: str) -> Path:
         """Where an emulated board of a model announces its address (JSON, key `address`)."""
         return self.state_dir / "boards" / f"{model}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,5 +55,6 @@ def lineage_tree(graph: LineageGraph) -> Tree:
 
 
 def _label(kind: str, identity: str) -> str:
-    short = identity[:12] if len(identity) == 64 else Path(identity).name if kind == "root_file" else identity
-    return f"[bold]{kind.replace('_', ' ')}[/bold] {short}"
+    name, _, digest = identity.rpartition("@")  # files carry their name before their hash
+    short = f"{name} sha256 {digest[:12]}" if name else identity[:12] if len(identity) == 64 else identity
+    return f"[bold]{'ROOT file' if kind == 'root_file' else kind}[/bold] {short}"

@@ -111,7 +111,8 @@ def _tile(tile: Tile, colours: Palette) -> None:
             ui.label(look.word).classes("lw-tile-word")
             ui.label(status.model).classes("lw-tile-name")
         with ui.element("div").classes("lw-tile-body"):
-            _figures(tile)
+            if status.verdict is not None:
+                _figures(status.verdict, status.rate_band)
             if tile.strip:
                 ui.label(
                     f"Accept rate against expected, \u00b1{100 * status.rate_band:.0f} % shaded, "
@@ -123,20 +124,11 @@ def _tile(tile: Tile, colours: Palette) -> None:
             _words(tile)
 
 
-def _figures(tile: Tile) -> None:
-    verdict = tile.status.verdict
+def _figures(verdict: views.VerdictView, band: float) -> None:
     with ui.element("div").classes("lw-figures"):
-        _figure(
-            str(verdict.lumisection) if verdict else "none", f"LS of run {verdict.run}" if verdict else "LS"
-        )
-        _figure(
-            percent(verdict.accept_rate) if verdict else "unknown",
-            f"accept rate, {percent(verdict.expected_rate)} expected" if verdict else "accept rate",
-        )
-        _figure(
-            deviation(verdict.rate_deviation) if verdict else "unknown",
-            f"from expected, \u00b1{100 * tile.status.rate_band:.0f} % tolerated",
-        )
+        _figure(str(verdict.lumisection), f"LS of run {verdict.run}")
+        _figure(percent(verdict.accept_rate), f"accept rate, {percent(verdict.expected_rate)} expected")
+        _figure(deviation(verdict.rate_deviation), f"from expected, \u00b1{100 * band:.0f} % tolerated")
 
 
 def _figure(value: str, words: str) -> None:
@@ -154,7 +146,9 @@ def _words(tile: Tile) -> None:
         if tile.silent_since is not None:
             ui.label(f"No verdict for {age(tile.silent_since, tile.looked_at)}: check the data source.")
     if verdict is None:
-        ui.label("No lumisection has been judged yet.").classes("lw-reason")
+        ui.label("No lumisection has been judged yet: send data, and approve a reference.").classes(
+            "lw-reason"
+        )
         return
     ui.label(verdict.reason).classes("lw-reason")
     if alarm is None:

@@ -254,7 +254,8 @@ class _Demo:
         )
 
     def _show_messages(self, api: client.Client, incident_id: str) -> None:
-        for message in api.get("/notifications", incident=incident_id):
+        heads = [m for m in api.get("/notifications", incident=incident_id) if m["action"] != "reply"]
+        for message in heads[-1:]:  # a head message is edited in place: the last one is what people see
             self._console.rule(f"message as it is sent ({message['channel']}, {message['state']})")
             self._console.print(message["payload"]["text"], markup=False, soft_wrap=True)
         self._console.rule()

@@ -1,0 +1,115 @@
+"""The whole loop as a person runs it: real broker, worker, daemon and board, public interfaces only."""
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.demo import demo, lumiwatch
+
+SHORT = ("--effect", "jet_gain=1.05@LS25", "--pace", "0.7")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+
+def test_the_demo_closes_the_loop_by_itself(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", "--auto-approve") as running:
+        code, summary = running.ended()
+        screen = running.screen
+
+    assert code == 0, screen
+    assert summary["failures"] == []
+    # detected soon, by an incident that is over now
+    assert 1 <= summary["delay_lumisections"] <= 4
+    assert summary["incident_state"] == "resolved"
+    assert summary["response_state"] == "succeeded"
+    # the drift pushed the accept rate out of its band, the new firmware brought it back
+    before, drifted, after = (summary[when]["value"] for when in ("before", "drifted", "after"))
+    assert drifted / before > 1.10
+    assert abs(after / before - 1) < 0.05
+    # the firmware really is another one, proven bit by bit
+    assert summary["board_package"] != summary["first_package"]
+    assert summary["bit_mismatches"] == 0
+    assert summary["events_compared"] > 10_000
+    # the exact message was shown, marked as a replay
+    assert "REPLAY" in screen
+    assert "ALARM" in screen
+
+    # and the lineage of the running firmware is there afterwards, without any process
+    shown = lumiwatch("lineage", "show", summary["board_package"], "--site", str(running.site), "--json")
+    assert shown.returncode == 0, shown.stderr
+    graph = json.loads(shown.stdout)
+    kinds = {node["kind"] for node in graph["nodes"]}
+    assert {"package", "training", "dataset", "root_file", "response", "incident"} <= kinds
+    assert any(node["id"].startswith("uproot-HZZ.root@") for node in graph["nodes"])
+
+
+def test_without_an_effect_nothing_happens(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", "--effect", "none") as running:
+        code, summary = running.ended()
+
+    assert code == 0, running.screen
+    assert summary["incident_id"] is None
+    assert summary["windows_judged"] == 120
+    assert summary["board_package"] == summary["first_package"]
+    listed = lumiwatch("incidents", "--all", "--site", str(running.site), "--json")
+    assert json.loads(listed.stdout) == []
+
+
+def test_a_rejected_response_keeps_the_firmware_and_leaves_the_incident_open(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", *SHORT) as running:
+        response = running.wait_for(r"lumiwatch approve (\S+)")[1]
+        said = lumiwatch("reject", response, "--site", str(running.site), "-m", "beam studies")
+        assert said.returncode == 0, said.stderr
+        code, summary = running.ended()
+
+    # honest: the rate did not recover, so this is no success
+    assert code == 1
+    assert summary["response_state"] == "rejected"
+    assert summary["incident_state"] == "open"
+    assert summary["board_package"] == summary["first_package"]
+    shown = lumiwatch("incidents", "show", summary["incident_id"], "--site", str(running.site), "--json")
+    assert "beam studies" in shown.stdout
+
+
+def test_interrupting_the_demo_leaves_no_process_and_no_port(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", *SHORT) as running:
+        running.wait_for(r"run +\d+ lumisections")
+        started = running.descendants()
+        ports = {
+            connection.laddr.port
+            for process in started
+            for connection in process.net_connections(kind="tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert {"tansu", "python"} <= {
+            process.name().split(".")[0].rstrip("0123456789") for process in started
+        }
+
+        running.process.send_signal(signal.SIGINT)
+        code = running.process.wait(30)
+
+    assert code == 130
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+    assert ports  # broker, board and console listened, on loopback
+    listening = {
+        connection.laddr.port
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert not ports & listening
+
+
+def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", *SHORT) as running:
+        running.wait_for(r"board +emulated")
+        started = running.descendants()
+        running.process.kill()
+        running.process.wait()
+
+        _, alive = psutil.wait_procs(started, timeout=10)
+
+    assert alive == []
