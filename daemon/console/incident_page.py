@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nicegui import run, ui
@@ -14,7 +16,7 @@ from daemon.console.looks import INCIDENTS, NOTIFICATIONS
 from daemon.console.response_panel import ResponsePanel
 from daemon.console.wording import clock, date_and_clock, lumisections, short
 from daemon.errors import DaemonError
-from daemon.records import IncidentState
+from daemon.records import FINAL_RESPONSE_STATES, IncidentState
 from daemon.services import Services
 
 _ACTIONS = {
@@ -69,8 +71,8 @@ class _IncidentPage:
         incident = await run.io_bound(queries.incident, self._services.engine, self._incident_id)
         if incident is None:  # the daemon is stopping
             return
-        head = Live(self._fetch, self._show_head)
-        await head.refresh()
+        self._head = Live(self._fetch, self._show_head)
+        await self._head.refresh()
         with ui.element("div").classes("lw-two"):
             with ui.element("div").classes("lw-stack"):
                 self._answers = ui.element("div").classes("lw-stack")
@@ -110,10 +112,7 @@ class _IncidentPage:
                 marks(simulated=incident.simulated)
             with ui.element("div").classes("lw-row"):
                 link(f"Model {incident.model}", f"/models/{incident.model}")
-                if incident.state is IncidentState.OPEN and incident.acknowledged_by is None:
-                    ui.button("Acknowledge", icon="visibility", on_click=self._acknowledge).classes(
-                        "lw-button"
-                    ).props("unelevated color=blue-9")
+                self._acts(incident)
         if incident.instruction and incident.state is not IncidentState.RESOLVED:
             ui.label(f"Instruction to the shift: {incident.instruction}").classes("lw-notice warning")
         ui.label(incident.resolution or incident.reason).classes("lw-reason")
@@ -135,15 +134,41 @@ class _IncidentPage:
             ],
         )
 
-    async def _acknowledge(self) -> None:
-        def act() -> None:
-            operator = still_logged_in(self._visit, self._services)
-            self._services.operations.acknowledge(self._incident_id, operator=operator.name)
+    def _acts(self, incident: views.IncidentDetail) -> None:
+        """Offer what can be done with an incident as it is now."""
+        if incident.state is IncidentState.RESOLVED:
+            return
+        acts: list[tuple[str, str, str, Callable[[str], object]]] = []
+        operations, name = self._services.operations, self._incident_id
+        if incident.state is IncidentState.OPEN and incident.acknowledged_by is None:
+            acts.append(
+                (
+                    "Acknowledge",
+                    "visibility",
+                    "blue-9",
+                    lambda who: operations.acknowledge(name, operator=who),
+                )
+            )
+        if all(answer.state in FINAL_RESPONSE_STATES for answer in incident.responses):
+            acts.append(
+                ("Propose again", "restart_alt", "grey-8", lambda who: operations.propose(name, operator=who))
+            )
+        for words, icon, colour, act in acts:
+            ui.button(words, icon=icon, color=colour, on_click=partial(self._do, act)).classes(
+                "lw-button"
+            ).props("unelevated")
+
+    async def _do(self, act: Callable[[str], object]) -> None:
+        """Act in the name of who is logged in now, and say so when it is refused."""
+
+        def checked() -> None:
+            act(still_logged_in(self._visit, self._services).name)
 
         try:
-            await run.io_bound(act)
+            await run.io_bound(checked)
         except DaemonError as error:
-            ui.notify(str(error), type="negative", timeout=10_000)
+            ui.notify(f"Not accepted: {error}", type="negative", timeout=15_000, multi_line=True)
+        await self._head.refresh()
 
 
 def _show_story(events: list[views.IncidentEventView]) -> None:

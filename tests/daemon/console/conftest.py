@@ -96,7 +96,7 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
     raise AssertionError(f"the daemon did not start: {log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open, no other test in this process can use asyncio
 def browser() -> Iterator[Browser]:
     assert CHROMIUM.exists(), "no browser: run deploy/system-packages.sh browser"
     with sync_playwright() as playwright:

@@ -181,7 +181,7 @@ def test_what_does_not_exist_is_said_in_words(server, visit):
 
 
 @pytest.mark.slow
-def test_prescaling_out_by_keyboard_alone(tmp_path, visit):
+def test_prescaling_out_by_keyboard_alone_then_proposing_again_and_rejecting(tmp_path, visit):
     with running(tmp_path, "--pace", "0", "--first-stop", "43") as server:
         page = visit(server, "ada")
         page.goto(server.url + INCIDENT)
@@ -197,3 +197,10 @@ def test_prescaling_out_by_keyboard_alone(tmp_path, visit):
 
         expect(page.get_by_text("Instruction to the shift: Prescale the anomaly trigger out")).to_be_visible()
         assert server.get(f"/responses/{RESPONSE}").json()["state"] == "prescaled_out"
+
+        page.get_by_role("button", name="Propose again").click()
+        again = page.get_by_role("region", name="Response anomaly-1-r2")
+        expect(again.get_by_text("WAITS FOR A DECISION")).to_be_visible()
+        again.get_by_role("button", name="Reject").click()
+        page.get_by_role("button", name="Yes, reject").click()
+        expect(again.get_by_text("Rejected by ada; the firmware was not touched.")).to_be_visible()
