@@ -180,7 +180,9 @@ class RetrainSettings(_Section):
     """Bounds of a retraining."""
 
     seed: int = 1
-    minimum_events: int = Field(default=5000, ge=100)
+    minimum_events: int = Field(default=50_000, ge=100)  # drifted ones; a response waits for them ...
+    events_timeout_s: float = Field(default=900.0, ge=0)  # ... for so long
+    maximum_events: int = Field(default=400_000, ge=100)
     reference_lumisections: int = Field(default=20, ge=1)  # before the onset: what good events look like
     timeout_s: float = Field(default=1800.0, gt=0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from daemon.board_work import BoardWork, package_path
-from daemon.children import run_child
+from daemon.children import Interrupted, run_child
 from daemon.database import transaction
 from daemon.errors import ChildFailed, StepFailed
 from daemon.keys import ensure_keys, site_trusted_keys
@@ -42,6 +42,8 @@ from streams.reference import successor_reference
 from streams.reference_store import load_reference, register_reference
 from streams.summary_codec import decode_summary
 
+_LOOK_FOR_EVENTS_S = 0.5
+_ANY_LUMISECTION = 2**31 - 1
 _Result = TypeVar("_Result", bound=BaseModel)
 _RESULT_FILE = "result.json"
 
@@ -95,7 +97,7 @@ class Workbench:
         folder.mkdir(parents=True, exist_ok=True)
         firmware = folder / "firmware.npz"
         write_atomically(firmware, self._package(task.package).model.to_npz_bytes())
-        recent, reference = self._events(task, folder)
+        recent, reference = self._events(task, folder, progress)
         settings = model.settings.retrain
         job = RetrainJob(
             firmware=firmware,
@@ -241,17 +243,10 @@ class Workbench:
         )
         return register_reference(self._engine, reference, task.decided_by, self._clock()).id
 
-    def _events(self, task: Task, folder: Path) -> tuple[Path, Path]:
+    def _events(self, task: Task, folder: Path, progress: Progress) -> tuple[Path, Path]:
         """Collect the incident's events and those from before it, as two dataset files."""
         settings = self._site.models[task.model].settings.retrain
-        recent = recent_dataset(
-            self._site.recent_dir,
-            task.model,
-            run=task.run,
-            first_lumisection=task.first_lumisection,
-            last_lumisection=task.last_lumisection,
-            package=task.package,
-        )
+        recent = self._recent_events(task, progress)
         before = recent_dataset(
             self._site.recent_dir,
             task.model,
@@ -269,6 +264,39 @@ class Workbench:
             for dataset, what in ((recent, "drifted events of"), (before, "events before the drift of")):
                 add_edge(session, Artefact("dataset", dataset.id), run, what, now=now)
         return files
+
+    def _recent_events(self, task: Task, progress: Progress) -> Dataset:
+        """Collect drifted events; wait for more lumisections while there are too few.
+
+        Raises
+        ------
+        StepFailed
+            Too few came in time: the run has ended, or the recorder's prescale is too large.
+        """
+        settings = self._site.models[task.model].settings.retrain
+        deadline = self._clock() + timedelta(seconds=settings.events_timeout_s)
+        last_lumisection = task.last_lumisection
+        while True:
+            recent = recent_dataset(
+                self._site.recent_dir,
+                task.model,
+                run=task.run,
+                first_lumisection=task.first_lumisection,
+                last_lumisection=last_lumisection,
+                package=task.package,
+                max_events=settings.maximum_events,
+            )
+            if recent.n_events >= settings.minimum_events:
+                return recent
+            if self._clock() > deadline:
+                raise StepFailed(
+                    f"{recent.n_events} drifted events of run {task.run} were recorded, {settings.minimum_events} "
+                    "are needed (retrain.minimum_events): wait for data, then ask for a new response"
+                )
+            progress(0.0, f"waiting for drifted events: {recent.n_events} of {settings.minimum_events}")
+            if self._stopping.wait(_LOOK_FOR_EVENTS_S):
+                raise Interrupted
+            last_lumisection = _ANY_LUMISECTION
 
     def _bench_inputs(self, task: Task) -> Path:
         """Write the incident's events as the plain array that the bench reads."""
