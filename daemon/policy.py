@@ -88,7 +88,8 @@ def propose(policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int)
     options += [Option(strategy=name, text=_STRATEGY_TEXT[name]) for name in policy.strategies]
     return Proposal(
         summary=(
-            f"{verdict.model}: retrain on run {verdict.run} from lumisection {onset_lumisection} on, prove it bit by bit, load the weights, "
+            f"{verdict.model}: retrain on run {verdict.run} from lumisection {onset_lumisection} on, "
+            "prove it bit by bit, load the weights, "
             f"verify {policy.verify_lumisections} lumisections or roll back."
         ),
         options=tuple(options),

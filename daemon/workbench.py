@@ -290,8 +290,9 @@ class Workbench:
                 return recent
             if self._clock() > deadline:
                 raise StepFailed(
-                    f"{recent.n_events} drifted events of run {task.run} were recorded, {settings.minimum_events} "
-                    "are needed (retrain.minimum_events): wait for data, then ask for a new response"
+                    f"{recent.n_events} drifted events of run {task.run} were recorded, "
+                    f"{settings.minimum_events} are needed (retrain.minimum_events): "
+                    "wait for data, then ask for a new response"
                 )
             progress(0.0, f"waiting for drifted events: {recent.n_events} of {settings.minimum_events}")
             if self._stopping.wait(_LOOK_FOR_EVENTS_S):

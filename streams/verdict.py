@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
-from river.drift import ADWIN
 
 from streams.assessment import Assessment, InputShift, Judgement
 
@@ -99,6 +98,9 @@ class _Track:
         self._alarm = False
         self._slow = False
         self._slow_since: int | None = None
+        # river takes a second to load, and most programs read verdicts without folding any
+        from river.drift import ADWIN  # noqa: PLC0415
+
         self._adwin = ADWIN(delta=SLOW_DRIFT_DELTA, clock=1)
         self._pulls: deque[float] = deque(maxlen=SLOW_DRIFT_WINDOWS)
 

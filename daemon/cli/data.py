@@ -23,9 +23,7 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.commissioning import Commissioning, Resampling
 from daemon.database import open_database
-from daemon.demo.stage import score_on
 from daemon.errors import NotPermitted, SettingsError
 from daemon.keys import site_trusted_keys
 from daemon.queries import site_model
@@ -33,11 +31,9 @@ from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
 from streams.contract import load_contract
-from streams.convert import convert as convert_files
 from streams.dataset import Dataset
 from streams.effects import parse_effect
 from streams.reference_store import approve_reference, find_reference, retire_reference
-from streams.replay import Replayer, ReplaySettings
 
 references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")
 OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose name.")]
@@ -52,6 +48,9 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert ROOT files to a dataset under a contract."""
+    from daemon.commissioning import Commissioning
+    from streams.convert import convert as convert_files
+
     definition = load_contract(contract)
     with progress("convert") as report:
         if site is None:
@@ -86,6 +85,9 @@ def replay(
     seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
+    from daemon.through_board import score_on
+    from streams.replay import Replayer, ReplaySettings
+
     loaded = load_site(site)
     watched = site_model(loaded, model)
     bootstrap = loaded.settings.kafka.bootstrap
@@ -126,6 +128,8 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a reference from lumisections resampled from a dataset, and propose it for approval."""
+    from daemon.commissioning import Commissioning, Resampling
+
     loaded = load_site(site)
     resampling = Resampling(lumisections, events, pileup, seed)
     with progress("reference") as report:

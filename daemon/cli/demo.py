@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import err, out
-from daemon.demo.script import DemoOptions, run_demo
 from daemon.errors import CheckFailed, InvalidChoice
 from streams.effects import parse_effect
 
@@ -32,6 +31,8 @@ def demo(
     Exit code 0 only if every step really happened and the accept rate came back, or, with --effect none,
     if nothing happened; 1 otherwise.
     """
+    from daemon.demo.script import DemoOptions, run_demo
+
     if auto_approve and auto_reject:
         raise InvalidChoice("--auto-approve and --auto-reject exclude each other: give one")
     parsed = parse_effect(effect)

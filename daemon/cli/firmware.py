@@ -20,7 +20,6 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.commissioning import Commissioning
 from daemon.errors import CheckFailed
 from daemon.keys import ensure_keys, site_trusted_keys
 from daemon.queries import site_model
@@ -29,7 +28,6 @@ from hw import plan as plans
 from hw.boards.ipbus import IPbusBoard
 from hw.job import BenchSpec
 from hw.package import open_package
-from retrain.train import TrainSettings
 
 app = typer.Typer(no_args_is_help=True, help="Firmware packages and boards.")
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Firmware package (.lwpkg).")]
@@ -44,6 +42,9 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the first version of a model; `lumiwatch hw build` makes firmware of it."""
+    from daemon.commissioning import Commissioning
+    from retrain.train import TrainSettings
+
     loaded = load_site(site)
     settings = TrainSettings(seed=seed, target_accept_rate=accept_rate)
     with progress("train") as report:
@@ -62,6 +63,8 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build, bench and sign a package of the latest training of a model."""
+    from daemon.commissioning import Commissioning
+
     loaded = load_site(site)
     commissioning = Commissioning(loaded)
     with progress("build") as report:
@@ -107,6 +110,8 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Compare emulator, image and, if named, the board, bit by bit; exit code 1 if any bit differs."""
+    from daemon.commissioning import Commissioning
+
     loaded = load_site(site)
     ensure_keys(loaded)
     spec = BenchSpec(package=package, trusted_keys=loaded.trusted_keys_dir, board=board, events=events)

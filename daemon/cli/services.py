@@ -6,11 +6,8 @@ from typing import Annotated
 
 import typer
 
-from daemon import service
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
-from daemon.installation import Installation, worker_settings
 from daemon.settings import load_site
-from streams.worker import run_worker
 
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
 PortOption = Annotated[int | None, typer.Option(help="Console port; 0 takes a free one.", min=0, max=65535)]
@@ -18,7 +15,9 @@ PortOption = Annotated[int | None, typer.Option(help="Console port; 0 takes a fr
 
 def serve(site: SiteOption = DEFAULT_SITE) -> None:
     """Run the daemon: incidents, responses, alerts, console and API."""
-    service.serve(load_site(site))
+    from daemon.service import serve as run_daemon
+
+    run_daemon(load_site(site))
 
 
 def worker(
@@ -26,11 +25,16 @@ def worker(
     name: Annotated[str, typer.Option(help="Name of this worker, unique in the site.")] = "worker",
 ) -> None:
     """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
+    from daemon.installation import worker_settings
+    from streams.worker import run_worker
+
     run_worker(worker_settings(load_site(site), name))
 
 
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
     """Run everything of a site on this machine: broker, worker, daemon, emulated boards."""
+    from daemon.installation import Installation
+
     overrides = {} if port is None else {"console": {"port": port}}
     with Installation(site, overrides=overrides) as installation:
         installation.start_daemon()

@@ -13,19 +13,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 from skhep_testdata import data_path
 
 from daemon.errors import DemoFolderInUse, ProcessFailed
-from hw.board import Board
+from daemon.through_board import score_on
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import HardwareError
 from streams.contract import Contract
 from streams.dataset import Dataset
 from streams.effects import Effect
 from streams.errors import StreamsError
-from streams.replay import FirmwareOutput, Replayer, ReplaySettings
+from streams.replay import Replayer, ReplaySettings
 
 ROOT_FILE = "uproot-HZZ.root"
 RUN = 400_001
@@ -63,16 +61,6 @@ def prepare_folder(folder: Path) -> Path:
     site = folder / "site"
     shutil.copytree(example_site(), site)
     return site
-
-
-def score_on(board: Board) -> Callable[[npt.NDArray[np.int16]], FirmwareOutput]:
-    """Put a board into the path of the data: it scores each block of events and names its package."""
-
-    def score(inputs: npt.NDArray[np.int16]) -> FirmwareOutput:
-        answer = board.process(inputs)
-        return FirmwareOutput(answer.scores.astype(np.int32), answer.accepts, answer.package_id)
-
-    return score
 
 
 @dataclass(frozen=True)
