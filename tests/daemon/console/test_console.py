@@ -203,4 +203,4 @@ def test_prescaling_out_by_keyboard_alone_then_proposing_again_and_rejecting(tmp
         expect(again.get_by_text("WAITS FOR A DECISION")).to_be_visible()
         again.get_by_role("button", name="Reject").click()
         page.get_by_role("button", name="Yes, reject").click()
-        expect(again.get_by_text("Rejected by ada; the firmware was not touched.")).to_be_visible()
+        expect(again.get_by_text("Rejected by ada; the firmware was not touched.").first).to_be_visible()
