@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event
 
 from daemon.errors import ChildFailed
-from daemon.supervisor import die_with_parent
+from hw.processes import die_with_parent
 
 ProgressCallback = Callable[[float, str], None]
 _POLL_S = 0.2
@@ -77,7 +77,7 @@ def run_child(
                 stderr=log_file,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, no lock is taken
             )
         except OSError as error:
             raise ChildFailed(f"{name} cannot be started ({error}): check the installation") from error

@@ -6,40 +6,35 @@ lineage. Long work runs in child processes. Knows no incident and no board.
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from threading import Event
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
-from daemon.children import ProgressCallback, run_child
+from daemon.children import ProgressCallback
 from daemon.database import open_database, transaction
 from daemon.errors import NotFound
-from daemon.keys import ensure_keys, site_trusted_keys
+from daemon.jobs import adopt_package, run_job
+from daemon.keys import ensure_keys
 from daemon.lineage import Artefact, add_edge
 from daemon.operations import utc_now
 from daemon.service import prepare_state_dir
 from daemon.settings import Site, SiteModel
 from hw.emulator import Emulator
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
-from hw.package import Lineage, Package, open_package
-from hw.records import record_package
+from hw.package import Lineage, Package
 from retrain.job import TrainJob, TrainResult
 from retrain.records import TrainingRow, record_result
 from retrain.train import TrainSettings
 from streams.batch import Batch
 from streams.contract import Contract
 from streams.convert import convert
-from streams.dataset import Dataset, write_atomically
+from streams.dataset import Dataset
 from streams.reference import Reference, build_reference
 from streams.reference_store import propose_reference
 from streams.replay import lumisection_events
@@ -49,7 +44,6 @@ REFERENCE_RUN = 1
 """Run number of resampled lumisections; a real run is never 1 at an LHC experiment."""
 
 _BENCH_TIMEOUT_S = 3600.0
-_Result = TypeVar("_Result", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -121,16 +115,16 @@ class Commissioning:
         ChildFailed
             The training could not be done; says why.
         """
-        folder = self._site.state_dir / "trainings"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._job_folder("train", model.name)
         job = TrainJob(
             model=model.name,
             contract=model.contract_path,
             datasets=[path.resolve() for path in datasets],
-            output=folder / f"{model.name}.npz",
+            output=folder / "model.npz",
             settings=settings,
         )
-        result = self._run("retrain.job", job, TrainResult, model.settings.retrain.timeout_s, progress)
+        timeout_s = model.settings.retrain.timeout_s
+        result = run_job("retrain.job", job, TrainResult, folder, timeout_s=timeout_s, progress=progress)
         now = self._clock()
         record_result(self._engine, result, finished_at=now)
         with transaction(self._engine) as session:
@@ -170,35 +164,38 @@ class Commissioning:
             The toolchain is missing or failed, or firmware and emulator differ.
         """
         ensure_keys(self._site)
-        self._site.packages_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._site.packages_dir, prefix=".build-") as name:
-            inputs = None if bench_events is None else _inputs_file(bench_events, Path(name))
-            spec = BuildSpec(
-                model=training.model.path,
-                out=Path(name) / "new.lwpkg",
-                signing_key=self._site.signing_key_file,
-                trusted_keys=self._site.trusted_keys_dir,
-                version="1",
-                toolchain=model.settings.firmware.toolchain,
-                inputs=inputs,
-                lineage=Lineage(datasets=tuple(training.dataset_ids), training=training.training_id),
-                created=self._clock(),
-            )
-            timeout_s = model.settings.firmware.build_timeout_s
-            result = self._run("hw.job", spec, BuildResult, timeout_s, progress)
-            path = self._site.packages_dir / f"{result.package_id}.lwpkg"
-            spec.out.replace(path)
-        package = open_package(path, site_trusted_keys(self._site))
+        folder = self._job_folder("build", model.name)
+        spec = BuildSpec(
+            model=training.model.path,
+            out=folder / "new.lwpkg",
+            signing_key=self._site.signing_key_file,
+            trusted_keys=self._site.trusted_keys_dir,
+            version="1",
+            toolchain=model.settings.firmware.toolchain,
+            inputs=None if bench_events is None else _inputs_file(bench_events, folder),
+            lineage=Lineage(datasets=tuple(training.dataset_ids), training=training.training_id),
+            created=self._clock(),
+        )
+        timeout_s = model.settings.firmware.build_timeout_s
+        result = run_job("hw.job", spec, BuildResult, folder, timeout_s=timeout_s, progress=progress)
         now = self._clock()
+        package = adopt_package(self._engine, self._site, result, now=now)
         with transaction(self._engine) as session:
-            record_package(session, package, path, now=now)
             child, parent = Artefact("package", package.id), Artefact("training", training.training_id)
             add_edge(session, child, parent, "built from", now=now)
-        return package, result.model_copy(update={"package": path})
+        adopted = self._site.packages_dir / f"{package.id}.lwpkg"
+        return package, result.model_copy(update={"package": adopted})
+
+    def _job_folder(self, task: str, model: str) -> Path:
+        """Make a folder that keeps a job's specification, result, log and files."""
+        folder = self._site.state_dir / "jobs" / f"{self._clock():%Y%m%dT%H%M%S.%f}-{task}-{model}"
+        folder.mkdir(parents=True)
+        return folder
 
     def bench(self, spec: BenchSpec, progress: ProgressCallback) -> BenchResult:
         """Compare all implementations of a package bit by bit. Raises ChildFailed if that is not possible."""
-        return self._run("hw.job", spec, BenchResult, _BENCH_TIMEOUT_S, progress)
+        folder = self._job_folder("bench", spec.package.stem[:12])
+        return run_job("hw.job", spec, BenchResult, folder, timeout_s=_BENCH_TIMEOUT_S, progress=progress)
 
     def reference(
         self,
@@ -248,27 +245,6 @@ class Commissioning:
             add_edge(session, child, Artefact("package", package.id), "describes", now=now)
             add_edge(session, child, Artefact("dataset", dataset.id), "built from", now=now)
         return reference
-
-    def _run(
-        self,
-        module: str,
-        spec: BaseModel,
-        kind: type[_Result],
-        timeout_s: float,
-        progress: ProgressCallback,
-    ) -> _Result:
-        """Run a job of another room as a child process and read its result."""
-        with tempfile.TemporaryDirectory(prefix="lumiwatch-job-") as name:
-            spec_file, result_file = Path(name) / "spec.json", Path(name) / "result.json"
-            write_atomically(spec_file, spec.model_dump_json().encode())
-            run_child(
-                [sys.executable, "-m", module, str(spec_file), str(result_file)],
-                log=self._site.state_dir / "logs" / f"{module}.log",
-                timeout_s=timeout_s,
-                stopping=Event(),
-                progress=progress,
-            )
-            return kind.model_validate_json(result_file.read_bytes())
 
 
 def _inputs_file(dataset: Path, folder: Path) -> Path:

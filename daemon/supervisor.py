@@ -8,7 +8,6 @@ ends it: Ctrl-C, SIGTERM, an error, or SIGKILL. It knows nothing of what the pro
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -21,14 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from daemon.errors import ProcessFailed
+from hw.processes import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _STOP_TIMEOUT_S = 10.0
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends; for use as `preexec_fn` on Linux."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass
@@ -100,7 +94,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # one ctypes call; no thread runs here yet
+                preexec_fn=die_with_parent(),  # noqa: PLW1509  # one ctypes call; no thread runs here yet
             )
         child = Child(name, process, log)
         self.children.append(child)

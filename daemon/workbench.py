@@ -6,8 +6,6 @@ done again. What happens to a board is in `daemon.board_work`.
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,14 +13,15 @@ from threading import Event
 from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from daemon.board_work import BoardWork, package_path
-from daemon.children import Interrupted, run_child
+from daemon.children import Interrupted
 from daemon.database import transaction
-from daemon.errors import ChildFailed, StepFailed
+from daemon.errors import StepFailed
+from daemon.jobs import RESULT_FILE, adopt_package, run_job
 from daemon.keys import ensure_keys, site_trusted_keys
 from daemon.lineage import Artefact, add_edge
 from daemon.settings import Site
@@ -32,7 +31,6 @@ from hw.archive import write_atomically
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
 from hw.package import Lineage, Package, open_package
 from hw.plan import plan
-from hw.records import record_package
 from hw.report import BenchReport
 from streams.conditions import decode_conditions
 from streams.dataset import Dataset
@@ -42,17 +40,9 @@ from streams.reference import successor_reference
 from streams.reference_store import load_reference, register_reference
 from streams.summary_codec import decode_summary
 
+_Result = TypeVar("_Result", bound=BaseModel)
 _LOOK_FOR_EVENTS_S = 0.5
 _ANY_LUMISECTION = 2**31 - 1
-_Result = TypeVar("_Result", bound=BaseModel)
-_RESULT_FILE = "result.json"
-
-
-class _Failure(BaseModel):
-    """What a job of any room leaves behind when it could not be done."""
-
-    error: str
-    kind: str
 
 
 class Workbench:
@@ -110,7 +100,15 @@ class Workbench:
             seed=settings.seed,
             parent_package=task.package,
         )
-        result = self._run("retrain.job", job, RetrainResult, folder, settings.timeout_s, progress)
+        result = run_job(
+            "retrain.job",
+            job,
+            RetrainResult,
+            folder,
+            timeout_s=settings.timeout_s,
+            progress=progress,
+            stopping=self._stopping,
+        )
         if result.status != "candidate" or result.model is None or result.training_id is None:
             raise StepFailed(f"no candidate: {result.reason}")
         record_result(self._engine, result, finished_at=self._clock())
@@ -145,8 +143,16 @@ class Workbench:
             created=self._clock(),
         )
         timeout_s = model.settings.firmware.build_timeout_s
-        result = self._run("hw.job", spec, BuildResult, folder, timeout_s, progress)
-        package = self._adopt(result)
+        result = run_job(
+            "hw.job",
+            spec,
+            BuildResult,
+            folder,
+            timeout_s=timeout_s,
+            progress=progress,
+            stopping=self._stopping,
+        )
+        package = adopt_package(self._engine, self._site, result, now=self._clock())
         way = plan(previous.model, package.model, image_bytes=len(package.content))
         how = "image used again" if result.reused_image else f"compiled in {result.build_s:.1f} s"
         return Built(
@@ -186,7 +192,7 @@ class Workbench:
         )
         address = self._boards.address(task.model)
         # a comparison from before a crash says nothing about the board of now
-        (task.folder / "board-bench" / _RESULT_FILE).unlink(missing_ok=True)
+        (task.folder / "board-bench" / RESULT_FILE).unlink(missing_ok=True)
         progress(0.3, f"{report.reason}; comparing the board with the emulator")
         benched = self._bench(task, built, task.folder / "board-bench", address, progress)
         if not benched.passed:
@@ -319,28 +325,20 @@ class Workbench:
             inputs=self._bench_inputs(task),
         )
         timeout_s = self._site.models[task.model].settings.firmware.build_timeout_s
-        result = self._run("hw.job", spec, BenchResult, folder, timeout_s, progress)
+        result = run_job(
+            "hw.job",
+            spec,
+            BenchResult,
+            folder,
+            timeout_s=timeout_s,
+            progress=progress,
+            stopping=self._stopping,
+        )
         return Benched(
             passed=result.passed,
             summary=_bench_sentence(result.bench),
             report=result.bench.model_dump(mode="json"),
         )
-
-    def _adopt(self, result: BuildResult) -> Package:
-        """Put a built package under its id into the site's folder and records."""
-        path = self._site.packages_dir / f"{result.package_id}.lwpkg"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            shutil.copyfile(result.package, temporary)
-            temporary.replace(path)
-        package = open_package(path, site_trusted_keys(self._site))
-        with transaction(self._engine) as session:
-            record_package(session, package, path, now=self._clock())
-        return package
-
-    def _package(self, package_id: str) -> Package:
-        return open_package(package_path(self._engine, self._site, package_id), site_trusted_keys(self._site))
 
     def _run(
         self,
@@ -351,46 +349,12 @@ class Workbench:
         timeout_s: float,
         progress: Progress,
     ) -> _Result:
-        """Run a job of another room, unless its result is there already.
+        return run_job(
+            module, spec, kind, folder, timeout_s=timeout_s, progress=progress, stopping=self._stopping
+        )
 
-        Raises
-        ------
-        ChildFailed
-            The job failed; its own reason where it left one.
-        """
-        spec_file, result_file = folder / "job.json", folder / _RESULT_FILE
-        known = _read(result_file, kind)
-        if known is not None:
-            return known
-        result_file.unlink(missing_ok=True)
-        write_atomically(spec_file, spec.model_dump_json(indent=1).encode())
-        try:
-            run_child(
-                [sys.executable, "-m", module, str(spec_file), str(result_file)],
-                log=folder / "job.log",
-                timeout_s=timeout_s,
-                stopping=self._stopping,
-                progress=progress,
-            )
-        except ChildFailed:
-            result = _read(result_file, kind)  # a job may say no with a full result
-            if result is not None:
-                return result
-            failure = _read(result_file, _Failure)
-            if failure is not None:
-                raise ChildFailed(failure.error) from None
-            raise
-        result = _read(result_file, kind)
-        if result is None:
-            raise ChildFailed(f"{module} left no readable result in {result_file}; see job.log beside it")
-        return result
-
-
-def _read(file: Path, kind: type[_Result]) -> _Result | None:
-    try:
-        return kind.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
+    def _package(self, package_id: str) -> Package:
+        return open_package(package_path(self._engine, self._site, package_id), site_trusted_keys(self._site))
 
 
 def _bench_sentence(report: BenchReport) -> str:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -31,20 +31,25 @@ STOP_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3.0
 ADMIN_TIMEOUT_MS: Final = 10_000
 _PR_SET_PDEATHSIG: Final = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies: a ``preexec_fn`` for child processes.
+def die_with_parent() -> Callable[[], None]:
+    """Give a ``preexec_fn`` with which the kernel kills a child process when its parent dies.
 
     The parent is the *thread* that starts the child: start long-lived children from a thread that lives
     as long as the process. Linux only; elsewhere it does nothing.
     """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            # the parent died before the call: nobody would ever send the signal
-            os._exit(1)
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None  # before the fork: little is safe after
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if library is not None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                # the parent died before the call: nobody would ever send the signal
+                os._exit(1)
+
+    return prepare
 
 
 def binary_path() -> Path:
@@ -177,7 +182,7 @@ class EmbeddedBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls prctl and takes no lock
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - it calls prctl and takes no lock
             )
         self._wait_ready(start_of_output)
 

@@ -71,7 +71,7 @@ def start_worker(settings: WorkerSettings, *, log: Path) -> "subprocess.Popen[by
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls prctl and takes no lock
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it calls prctl and takes no lock
         )
 
 
