@@ -21,7 +21,7 @@ from daemon.database import open_database, transaction
 from daemon.errors import NotFound
 from daemon.jobs import adopt_package, run_job
 from daemon.keys import ensure_keys
-from daemon.lineage import Artefact, add_edge
+from daemon.lineage import Artefact, add_edge, run_artefact
 from daemon.operations import utc_now
 from daemon.service import prepare_state_dir
 from daemon.settings import Site, SiteModel
@@ -196,6 +196,12 @@ class Commissioning:
         """Compare all implementations of a package bit by bit. Raises ChildFailed if that is not possible."""
         folder = self._job_folder("bench", spec.package.stem[:12])
         return run_job("hw.job", spec, BenchResult, folder, timeout_s=_BENCH_TIMEOUT_S, progress=progress)
+
+    def note_replay(self, model: str, run: int, dataset: Dataset) -> None:
+        """Note that a run is a replay of a dataset, so that lineage does not end at the run."""
+        with transaction(self._engine) as session:
+            child, parent = run_artefact(model, run), Artefact("dataset", dataset.id)
+            add_edge(session, child, parent, "replayed from", now=self._clock())
 
     def reference(
         self,

@@ -28,6 +28,11 @@ class Artefact:
     id: str
 
 
+def run_artefact(model: str, run: int) -> Artefact:
+    """Name one run of one model."""
+    return Artefact("run", f"{model} run {run}")
+
+
 def add_edge(session: Session, child: Artefact, parent: Artefact, relation: str, *, now: datetime) -> None:
     """Note that `child` was made from (or answers, was measured by, ...) `parent`."""
     known = session.exec(

@@ -23,7 +23,7 @@ from daemon.database import transaction
 from daemon.errors import StepFailed
 from daemon.jobs import RESULT_FILE, adopt_package, run_job
 from daemon.keys import ensure_keys, site_trusted_keys
-from daemon.lineage import Artefact, add_edge
+from daemon.lineage import Artefact, add_edge, run_artefact
 from daemon.settings import Site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
@@ -266,7 +266,7 @@ class Workbench:
         before.save(files[1])
         now = self._clock()
         with transaction(self._engine) as session:
-            run = Artefact("run", f"{task.model} run {task.run}")
+            run = run_artefact(task.model, task.run)
             for dataset, what in ((recent, "drifted events of"), (before, "events before the drift of")):
                 add_edge(session, Artefact("dataset", dataset.id), run, what, now=now)
         return files

@@ -17,6 +17,9 @@ from scipy import stats
 Floats = npt.NDArray[np.float64]
 Finding = Literal["gain", "compatible_with_one", "not_a_gain", "too_few_entries"]
 
+_LEAST_VARIANCE = 1e-8
+"""Of a log ratio: no quantile of integer codes is known better than to a part in ten thousand."""
+
 
 class GainSettings(BaseModel):
     """How a gain is estimated and when it counts.
@@ -144,9 +147,11 @@ def estimate_gain(
 
     Notes
     -----
-    A gain g moves every quantile by the same factor, so ln g is the mean log ratio of quantiles of the
-    two distributions, taken as flat within a code. The uncertainty is the standard deviation over Poisson
-    bootstrap replicas of whole events (Hanley & MacGibbon 2006), which keeps objects of one event together.
+    A gain g moves every quantile by the same factor, so ln g is a mean log ratio of quantiles of the
+    two distributions, taken as flat within a code, each weighted with its inverse variance: the steep part
+    of a spectrum knows the scale far better than its tail. The uncertainty is the standard deviation over
+    Poisson bootstrap replicas of whole events (Hanley & MacGibbon 2006), which keep the objects of one event
+    together.
     """
     one, two = _present(reference, padding), _present(recent, padding)
     if min(one.codes.size, two.codes.size) < settings.minimum_entries:
@@ -160,8 +165,10 @@ def estimate_gain(
     bins = int(max(one.codes.max(), two.codes.max())) + 1
     counts_one, counts_two = one.counts(bins), two.counts(bins)
     edges: Floats = np.arange(bins + 1, dtype=np.float64) + first_edge
-    gain = float(np.exp(_log_ratio(counts_one, counts_two, edges, settings)))
-    uncertainty = gain * _bootstrap(one, two, edges, settings, rng)
+    replicas = _replicas(one, two, edges, settings, rng)
+    weights = _weights(replicas)
+    gain = float(np.exp(weights @ _log_ratios(counts_one, counts_two, edges, settings)))
+    uncertainty = gain * float(np.std(replicas @ weights, ddof=1))
     before = _distance(counts_one, counts_two, edges, 1.0)
     after = _distance(counts_one, counts_two, edges, gain)
     shift, shift_error = _occupancy_shift(one, two)
@@ -215,28 +222,38 @@ def _cumulative(counts: Floats) -> Floats:
     return np.asarray(running / running[-1])
 
 
-def _log_ratio(one: Floats, two: Floats, edges: Floats, settings: GainSettings) -> float:
-    """Mean log ratio of the quantiles of the second sample over those of the first."""
+def _log_ratios(one: Floats, two: Floats, edges: Floats, settings: GainSettings) -> Floats:
+    """Log ratio of each quantile of the second sample over that of the first: (quantiles,)."""
     levels = np.linspace(settings.quantile_margin, 1 - settings.quantile_margin, settings.quantiles)
     first, second = (np.interp(levels, _cumulative(counts), edges) for counts in (one, two))
-    return float(np.mean(np.log(second) - np.log(first)))
+    return np.log(second) - np.log(first)
 
 
-def _bootstrap(
+def _replicas(
     one: _Present, two: _Present, edges: Floats, settings: GainSettings, rng: np.random.Generator
-) -> float:
-    """Give the standard deviation of ln g over replicas."""
+) -> Floats:
+    """Log ratios of bootstrap replicas: (replicas, quantiles)."""
     bins = len(edges) - 1
-    ratios = [
-        _log_ratio(
-            one.counts(bins, rng.poisson(1.0, one.n_events).astype(np.float64)),
-            two.counts(bins, rng.poisson(1.0, two.n_events).astype(np.float64)),
-            edges,
-            settings,
-        )
-        for _ in range(settings.replicas)
-    ]
-    return float(np.std(ratios, ddof=1))
+    return np.array(
+        [
+            _log_ratios(
+                one.counts(bins, rng.poisson(1.0, one.n_events).astype(np.float64)),
+                two.counts(bins, rng.poisson(1.0, two.n_events).astype(np.float64)),
+                edges,
+                settings,
+            )
+            for _ in range(settings.replicas)
+        ]
+    )
+
+
+def _weights(replicas: Floats) -> Floats:
+    """Inverse variances of the quantiles, adding up to 1: (quantiles,).
+
+    Correlations are left out: weights that use them lean on single steps of the spectrum.
+    """
+    inverse = 1.0 / (replicas.var(axis=0, ddof=1) + _LEAST_VARIANCE)
+    return np.asarray(inverse / inverse.sum())
 
 
 def _distance(one: Floats, two: Floats, edges: Floats, gain: float) -> float:

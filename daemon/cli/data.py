@@ -85,6 +85,7 @@ def replay(
     seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
+    from daemon.commissioning import Commissioning
     from daemon.through_board import score_on
     from streams.replay import Replayer, ReplaySettings
 
@@ -106,7 +107,9 @@ def replay(
         seconds_per_lumisection=rate,
     )
     score = score_on(IPbusBoard(board_address(loaded, model)))
-    replayer = Replayer(bootstrap, Dataset.load(dataset), watched.contract, settings, score)
+    events_to_draw = Dataset.load(dataset)
+    Commissioning(loaded).note_replay(model, run, events_to_draw)
+    replayer = Replayer(bootstrap, events_to_draw, watched.contract, settings, score)
     stop = threading.Event()
     with progress(f"run {run}", console=err) as report:
         sent = replayer.run(

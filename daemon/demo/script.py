@@ -23,7 +23,7 @@ from daemon.auth import DEFAULT_OPERATOR
 from daemon.cli.output import progress
 from daemon.commissioning import Commissioning, Resampling
 from daemon.database import open_database
-from daemon.demo.stage import Detector, RunInProgress, prepare_folder, root_file
+from daemon.demo.stage import RUN, Detector, RunInProgress, prepare_folder, root_file
 from daemon.demo.summary import DemoSummary, print_summary, summarise_demo
 from daemon.errors import DemoFailed
 from daemon.installation import Installation
@@ -133,6 +133,7 @@ class _Demo:
             effect=self._options.effect,
             seed=self._options.seed,
         )
+        self._commissioning.note_replay(MODEL, RUN, dataset)
         with client.connect(self._site) as api:
             self._take_data(detector, api)
         return summarise_demo(
