@@ -118,7 +118,12 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
         checks={"database": _database_check(engine), "broker": _broker_check(consumer)},
         clock=utc_now,
     )
-    alerts = build_alerts(engine, site, console_url=lambda: site.console_url(port))
+    alerts = build_alerts(
+        engine,
+        site,
+        console_url=lambda: site.console_url(port),
+        on_contained=metrics.contained_errors.labels("alerts").inc,
+    )
     return Daemon(services, responses, consumer, publisher, alerts)
 
 

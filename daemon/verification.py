@@ -92,7 +92,7 @@ def verify(
         run=judged[-1].run,
         first_lumisection=judged[0].lumisection,
         last_lumisection=judged[-1].lumisection,
-        summary=_sentence(len(judged), needed, misses, mean_rate, expected),
+        summary=_sentence(len(judged), needed, allowed_misses, misses, mean_rate, expected),
     )
 
 
@@ -102,8 +102,10 @@ def _agrees(verdict: Verdict, rate_band: float) -> bool:
     return verdict.rate_deviation is None or abs(verdict.rate_deviation) <= rate_band
 
 
-def _sentence(judged: int, needed: int, misses: tuple[int, ...], rate: float, expected: float | None) -> str:
-    text = f"{judged - len(misses)} of {judged} windows agree ({needed} needed)"
+def _sentence(
+    judged: int, needed: int, allowed: int, misses: tuple[int, ...], rate: float, expected: float | None
+) -> str:
+    text = f"{judged - len(misses)} of {judged} windows agree (at least {needed - allowed} of {needed} must)"
     if misses:
         text += f"; LS {', '.join(str(lumisection) for lumisection in misses)} do not"
     if expected is not None:
