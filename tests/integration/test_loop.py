@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.browser import chromium
 from tests.support.demo import demo, lumiwatch
 
 SHORT = ("--effect", "jet_gain=1.05@LS25", "--pace", "0.7")
@@ -113,3 +114,20 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
         _, alive = psutil.wait_procs(started, timeout=10)
 
     assert alive == []
+
+
+def test_an_operator_approves_in_the_browser(tmp_path: Path) -> None:
+    with demo(tmp_path / "demo", *SHORT) as running:
+        link = running.wait_for(r"http://127\.0\.0\.1:\d+/login\?token=\w+")[0]
+        running.wait_for(r"lumiwatch approve (\S+)")
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto(link)
+            page.get_by_role("link", name="Look and decide").click()
+            page.get_by_role("button", name="Approve").click()
+            running.wait_for(r"Approved by local")
+        code, summary = running.ended()
+
+    assert code == 0, running.screen
+    assert summary["response_state"] == "succeeded"
+    assert summary["board_package"] != summary["first_package"]

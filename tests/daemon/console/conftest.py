@@ -12,20 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.support.browser import chromium
 from tests.support.daemon import copy_site
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 OPERATORS = {"ada": "Ada Lovelace", "max": "Max Planck"}
 _ROOT = Path(__file__).parents[3]
 _START_S = 90.0
@@ -98,11 +89,8 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
 
 @pytest.fixture(scope="module")  # no longer: while it is open, no other test in this process can use asyncio
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM.exists(), "no browser: run deploy/system-packages.sh browser"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=[*FLAGS])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
