@@ -94,8 +94,11 @@ def on_verdict(
     Returns
     -------
     tuple of Action
-        Nothing for `warning`, `insufficient` and `not_judged`: they are never bad.
+        Nothing for `warning`, `insufficient` and `not_judged`: they are never bad. Nothing either for a
+        verdict revised after late data: it mends the history of its window and says nothing about now.
     """
+    if verdict.revision > 1:
+        return ()
     if verdict.state is State.ALARM:
         if current is None:
             if last_resolved is not None and _covered(last_resolved, verdict):

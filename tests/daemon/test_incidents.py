@@ -67,3 +67,11 @@ def test_an_alarm_about_data_of_a_resolved_incident_opens_nothing():
 def test_resolved_is_final():
     with pytest.raises(NotPossibleNow, match="final"):
         check_transition("anomaly-1", IncidentState.RESOLVED, IncidentState.OPEN)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_verdict_revised_after_late_data_moves_no_incident(state: State):
+    revised = make_verdict(99, state).model_copy(update={"revision": 2})
+
+    assert on_verdict(None, revised) == ()
+    assert on_verdict(facts(), revised) == ()
