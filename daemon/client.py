@@ -82,15 +82,23 @@ def connect(site: Site) -> Client:
     DaemonError
         There is no token to read.
     """
+    return Client(_address(site), _token(site))
+
+
+def browser_link(site: Site) -> str:
+    """Give the link that opens the console for the operator whose token is at hand. Raises as `connect`."""
+    return f"{_address(site)}/login?token={_token(site)}"
+
+
+def _token(site: Site) -> str:
     named = os.environ.get(TOKEN_VARIABLE)
     token_file = Path(named) if named else default_token_file(site)
     try:
-        token = token_file.read_text(encoding="ascii").strip()
-    except OSError as error:
+        return token_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
         raise DaemonError(
-            f"{token_file}: no operator token ({error.strerror}); start the daemon, or set {TOKEN_VARIABLE}"
+            f"{token_file}: no operator token ({error}); start the daemon, or set {TOKEN_VARIABLE}"
         ) from error
-    return Client(_address(site), token)
 
 
 def _address(site: Site) -> str:

@@ -28,6 +28,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from daemon import api
 from daemon.alerts.service import Alerts, build_alerts
 from daemon.auth import DEFAULT_OPERATOR, default_token_file, load_authenticator
+from daemon.catch_up import catch_up
 from daemon.console.app import register_console
 from daemon.consumer import VerdictConsumer
 from daemon.database import open_database
@@ -54,6 +55,7 @@ class Daemon:
     """Everything that runs, before and after it is started."""
 
     services: Services
+    catch_up: Callable[[], int]
     responses: DurableResponses
     consumer: VerdictConsumer | None
     publisher: EventPublisher | None
@@ -62,6 +64,7 @@ class Daemon:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run responses, alerts, verdict consumer and event publisher for the duration of the block."""
+        self.catch_up()
         with ExitStack() as stack:
             self.responses.launch()
             stack.callback(self.responses.stop)
@@ -124,7 +127,7 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
         console_url=lambda: site.console_url(port),
         on_contained=metrics.contained_errors.labels("alerts").inc,
     )
-    return Daemon(services, responses, consumer, publisher, alerts)
+    return Daemon(services, lambda: catch_up(engine, site, utc_now), responses, consumer, publisher, alerts)
 
 
 def build_app(services: Services) -> FastAPI:
@@ -325,11 +328,12 @@ def _greet(site: Site, port: int, say: Callable[[str], None]) -> None:
     say(f"lumiwatch {installed_version()}: {site.name}, watching {', '.join(site.models)}")
     if site.settings.kafka.bootstrap is None:
         say("no broker configured: verdicts are not read (kafka.bootstrap, or `lumiwatch up`)")
-    link = login_link(site, port)
+    # a login link is a secret: it goes to a person's terminal, never into a log file or a journal
+    link = login_link(site, port) if sys.stdout.isatty() else None
     if link is not None:
         say(f"console, logged in as {DEFAULT_OPERATOR}: {link}")
     else:
-        say(f"console: {site.console_url(port)}")
+        say(f"console: {site.console_url(port)} (a token is asked for; `lumiwatch login` prints the link)")
 
 
 def _set_up_logging() -> None:

@@ -20,15 +20,27 @@ def serve(site: SiteOption = DEFAULT_SITE) -> None:
     run_daemon(load_site(site))
 
 
+def login(site: SiteOption = DEFAULT_SITE) -> None:
+    """Print the link that opens the console in a browser; it holds your token, so keep it to yourself."""
+    from daemon.client import browser_link
+
+    typer.echo(browser_link(load_site(site)))
+
+
 def worker(
     site: SiteOption = DEFAULT_SITE,
     name: Annotated[str, typer.Option(help="Name of this worker, unique in the site.")] = "worker",
 ) -> None:
     """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
+    from daemon.database import open_database
     from daemon.installation import worker_settings
     from streams.worker import run_worker
 
-    run_worker(worker_settings(load_site(site), name))
+    loaded = load_site(site)
+    settings = worker_settings(loaded, name)
+    # the worker itself knows no schema version: this brings a new or older database up to date
+    open_database(loaded.database_url).dispose()
+    run_worker(settings)
 
 
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
@@ -36,14 +48,21 @@ def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
     from daemon.installation import Installation
 
     overrides = {} if port is None else {"console": {"port": port}}
-    with Installation(site, overrides=overrides) as installation:
-        installation.start_daemon()
-        out.print(f"console: {installation.login_link()}", soft_wrap=True)
+
+    def say(line: str) -> None:
+        out.print(line, soft_wrap=True, markup=False)
+
+    with Installation(site, overrides=overrides, say=say) as installation:
+        if installation.broker_is_embedded:
+            say("broker: embedded, in memory; messages that wait in it are lost when this command ends")
+        # boards first: a response that was under way goes on as soon as the daemon runs
         for model in installation.site.models.values():
             if model.settings.firmware.board == "emulated":
                 address = installation.start_last_board(model.name)
                 none_yet = "no package yet; build one with `lumiwatch hw build`"
                 out.print(f"board of {model.name}: {address or none_yet}")
+        installation.start_daemon()
+        say(f"console: {installation.login_link()}")
         installation.start_worker()
         out.print("running; Ctrl-C stops everything")
         installation.watch()
