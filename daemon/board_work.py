@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 
 from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
+from daemon.children import Interrupted
 from daemon.database import transaction
 from daemon.errors import BoardUnknown, NotFound, StepFailed
 from daemon.keys import site_trusted_keys
@@ -21,12 +24,14 @@ from daemon.settings import Site
 from daemon.views import BoardStatus
 from hw.apply import ApplyReport, apply, rollback
 from hw.boards.ipbus import IPbusBoard
-from hw.errors import HardwareError
+from hw.errors import BoardUnreachable, HardwareError
 from hw.package import Package
 from hw.plan import PlanKind
 from hw.records import PackageRecord, record_operation
 
 _STATUS_TIMEOUT_S = 2.0
+_COMES_BACK_S = 20.0
+_LOOK_AGAIN_S = 0.5
 EMULATED = "emulated"
 
 
@@ -82,12 +87,17 @@ class BoardWork:
         Addresses and keys.
     clock
         Gives aware UTC.
+    stopping
+        Set when the daemon stops: no board is waited for any more.
     """
 
-    def __init__(self, engine: Engine, site: Site, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, engine: Engine, site: Site, clock: Callable[[], datetime], stopping: Event | None = None
+    ) -> None:
         self._engine = engine
         self._site = site
         self._clock = clock
+        self._stopping = stopping or Event()
 
     def address(self, model: str) -> str:
         """Tell where the board of a model is. Raises `BoardUnknown`."""
@@ -139,7 +149,10 @@ class BoardWork:
             The package may not go onto the board, or the board does not play along.
         StepFailed
             The board runs another package than the response answers for, or went back by itself.
+        Interrupted
+            The daemon stops.
         """
+        self._wait_until_it_answers(model)
         with self._board(model) as board:
             running = board.identify().package_id
             if running not in {previous.id, package.id}:
@@ -161,13 +174,28 @@ class BoardWork:
         return report
 
     def roll_back(self, model: str, previous: Package, operator: str) -> str:
-        """Bring the previous package back; returns a sentence."""
+        """Bring the previous package back; returns a sentence. Raises as `apply` does."""
+        self._wait_until_it_answers(model)
         with self._board(model) as board:
             report = rollback(board, previous, site_trusted_keys(self._site))
         self._record(report, operator)
         if not report.ok:
             raise StepFailed(f"package {previous.short_id} could not be brought back: {report.reason}")
         return f"package {previous.short_id} runs on the board: {report.reason}"
+
+    def _wait_until_it_answers(self, model: str) -> None:
+        """Give a board that is just being started the time to come back; then its silence is an error."""
+        deadline_s = time.monotonic() + _COMES_BACK_S
+        while True:
+            try:
+                self.package_on_board(model)
+            except (BoardUnknown, BoardUnreachable):
+                if time.monotonic() > deadline_s:
+                    raise
+            else:
+                return
+            if self._stopping.wait(_LOOK_AGAIN_S):
+                raise Interrupted
 
     def _record(self, report: ApplyReport, operator: str) -> None:
         with transaction(self._engine) as session:

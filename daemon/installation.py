@@ -7,8 +7,9 @@ processes; how processes are kept is in `daemon.supervisor`.
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ import httpx
 from sqlmodel import Session
 
 from daemon.database import open_database
-from daemon.errors import SettingsError
+from daemon.errors import ProcessFailed, SettingsError
 from daemon.keys import ensure_keys
 from daemon.service import bind, login_link, prepare_state_dir
 from daemon.settings import Site, load_site
@@ -78,12 +79,18 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
 class Installation:
     """The processes of one site, stopped together when the context is left.
 
+    Worker, daemon and emulated boards are started again when they end by themselves. The embedded broker
+    is not: it holds messages in memory only, so its end loses those that no worker has counted yet, and
+    the installation ends with it. Whatever was counted, judged or decided is in the database.
+
     Parameters
     ----------
     folder
         The site's folder.
     overrides
         Keys that win over `lumiwatch.toml`, for this installation and all its processes.
+    say
+        Called with a line for the person at the terminal; default: standard error.
 
     Attributes
     ----------
@@ -91,12 +98,18 @@ class Installation:
         The site as its processes see it: with the addresses that were chosen for them.
     """
 
-    def __init__(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        overrides: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._overrides = dict(overrides or {})
         self._stack = ExitStack()  # broker below supervisor: it outlives everything that talks to it
         self.site = load_site(folder, overrides=self._overrides)
-        self._supervisor = Supervisor(self.site.state_dir / "logs")
+        self._supervisor = Supervisor(self.site.state_dir / "logs", say or _say)
+        self._broker: EmbeddedBroker | None = None
 
     def __enter__(self) -> Self:
         """Start the embedded broker unless one is configured, and create the topics.
@@ -111,8 +124,8 @@ class Installation:
             kafka = self.site.settings.kafka
             bootstrap = kafka.bootstrap
             if bootstrap is None:
-                broker = EmbeddedBroker(log=self.site.state_dir / "logs" / "broker.log")
-                bootstrap = stack.enter_context(broker).bootstrap
+                self._broker = EmbeddedBroker(log=self.site.state_dir / "logs" / "broker.log")
+                bootstrap = stack.enter_context(self._broker).bootstrap
                 self._override({"kafka": {"bootstrap": bootstrap}})
             ensure_topics(bootstrap, kafka.partitions)
             stack.enter_context(self._supervisor)
@@ -123,6 +136,11 @@ class Installation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def broker_is_embedded(self) -> bool:
+        """Whether the broker is this installation's own, which keeps messages in memory only."""
+        return self._broker is not None
 
     def start_daemon(self) -> None:
         """Start the daemon and wait until it is ready.
@@ -154,37 +172,67 @@ class Installation:
         ensure_keys(self.site)
         announcement = self.site.board_file(model)
         announcement.parent.mkdir(parents=True, exist_ok=True)
-        announcement.unlink(missing_ok=True)
-        keys = sorted(self.site.trusted_keys_dir.glob("*.pub"))
-        trusted = [argument for key in keys for argument in ("--trusted-key", str(key))]
-        arguments = ["-m", "hw.boards.emulated", "--package", str(package), *trusted]
-        child = self._supervisor.start(f"board-{model}", [*arguments, "--announce", str(announcement)])
+        packages = [package]  # the first start runs this one; a later one what the board ran last
+
+        def arguments() -> Sequence[str]:
+            announcement.unlink(missing_ok=True)
+            return self._board_arguments(model, packages.pop() if packages else self._last_package(model))
+
+        child = self._supervisor.start(f"board-{model}", arguments)
         self._supervisor.wait_ready(child, announcement.exists)
         return str(json.loads(announcement.read_text())["address"])
 
     def start_last_board(self, model: str) -> str | None:
         """Start the emulated board of a model with the package it ran last; None when there is no package."""
-        with Session(open_database(self.site.database_url)) as session:
-            package = last_package(session, model)
-        return None if package is None else self.start_board(model, Path(package.path))
+        package = self._last_package(model)
+        return None if package is None else self.start_board(model, package)
 
     def login_link(self) -> str:
         """Give the address of the console, with the token of the operator `local` where there is one."""
         return login_link(self.site) or self.site.console_url()
 
     def check(self) -> None:
-        """Raise ProcessFailed if any process has ended by itself."""
+        """Start again what has ended by itself; to be called about twice a second.
+
+        Raises
+        ------
+        ProcessFailed
+            The embedded broker ended, or a process ended too often.
+        """
+        if self._broker is not None and not self._broker.running:
+            raise ProcessFailed(
+                "the embedded broker ended, and messages that were not counted yet are lost "
+                f"(log: {self.site.state_dir / 'logs' / 'broker.log'}): start again; "
+                "everything that was counted or decided is kept"
+            )
         self._supervisor.check()
 
     def watch(self) -> None:
-        """Block until a process ends by itself, and then raise ProcessFailed."""
+        """Keep everything running until `check` raises ProcessFailed."""
         while True:
             self.check()
             time.sleep(_LOOK_INTERVAL_S)
 
     def _start(self, name: str, *command: str) -> Child:
         arguments = ["-m", "daemon.cli", *command, "--site", str(self._folder)]
-        return self._supervisor.start(name, arguments, _environment(self._overrides))
+        return self._supervisor.start(name, lambda: arguments, _environment(self._overrides))
+
+    def _last_package(self, model: str) -> Path | None:
+        engine = open_database(self.site.database_url)
+        try:
+            with Session(engine) as session:
+                package = last_package(session, model)
+        finally:
+            engine.dispose()
+        return None if package is None else Path(package.path)
+
+    def _board_arguments(self, model: str, package: Path | None) -> Sequence[str]:
+        if package is None:
+            raise ProcessFailed(f"the board of {model} has no package to start with: build one")
+        keys = sorted(self.site.trusted_keys_dir.glob("*.pub"))
+        trusted = [argument for key in keys for argument in ("--trusted-key", str(key))]
+        announcement = ["--announce", str(self.site.board_file(model))]
+        return ["-m", "hw.boards.emulated", "--package", str(package), *trusted, *announcement]
 
     def _override(self, more: Mapping[str, Any]) -> None:
         for key, value in more.items():
@@ -210,3 +258,8 @@ def _environment(overrides: Mapping[str, Any], prefix: str = "LUMIWATCH") -> dic
         else:
             variables[name] = str(value)
     return variables
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -65,7 +65,7 @@ class Workbench:
         self._site = site
         self._stopping = stopping
         self._clock = clock
-        self._boards = BoardWork(engine, site, clock)
+        self._boards = BoardWork(engine, site, clock, stopping)
 
     def package_on_board(self, model: str) -> str:
         """Id of the package that the model's board runs."""
@@ -250,7 +250,14 @@ class Workbench:
         return register_reference(self._engine, reference, task.decided_by, self._clock()).id
 
     def _events(self, task: Task, folder: Path, progress: Progress) -> tuple[Path, Path]:
-        """Collect the incident's events and those from before it, as two dataset files."""
+        """Collect the incident's events and those from before it, as two dataset files.
+
+        Files of before a restart are kept: what was trained on them may be there already, and the recorder
+        may have dropped their events since.
+        """
+        files = folder / "recent.npz", folder / "reference.npz"
+        if all(file.exists() for file in files):
+            return files
         settings = self._site.models[task.model].settings.retrain
         recent = self._recent_events(task, progress)
         before = recent_dataset(
@@ -261,14 +268,13 @@ class Workbench:
             last_lumisection=task.first_lumisection - 1,
             package=task.package,
         )
-        files = folder / "recent.npz", folder / "reference.npz"
-        recent.save(files[0])
-        before.save(files[1])
         now = self._clock()
         with transaction(self._engine) as session:
             run = run_artefact(task.model, task.run)
             for dataset, what in ((recent, "drifted events of"), (before, "events before the drift of")):
                 add_edge(session, Artefact("dataset", dataset.id), run, what, now=now)
+        recent.save(files[0])
+        before.save(files[1])
         return files
 
     def _recent_events(self, task: Task, progress: Progress) -> Dataset:

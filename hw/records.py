@@ -119,15 +119,20 @@ def packages_of(session: Session, name: str) -> list[PackageRecord]:
 
 
 def last_package(session: Session, name: str) -> PackageRecord | None:
-    """Find the package that a board of a model ran last; if none did, the newest."""
+    """Find the package that a board of a model ran last.
+
+    If nothing was ever done to its board, the newest first firmware: never a successor that was built
+    and not brought onto a board, which nobody may have approved or which failed its bench.
+    """
     operations = (
         select(BoardOperationRecord)
         .join(PackageRecord, col(PackageRecord.id) == col(BoardOperationRecord.to_package))
-        .where(PackageRecord.name == name, col(BoardOperationRecord.outcome).in_(LOADED))
+        .where(PackageRecord.name == name)
         .order_by(col(BoardOperationRecord.id).desc())
     )
     operation = session.exec(operations).first()
     if operation is not None:
-        return session.get(PackageRecord, operation.to_package)
-    packages = packages_of(session, name)
-    return packages[0] if packages else None
+        loaded = operation.outcome in LOADED
+        return session.get(PackageRecord, operation.to_package if loaded else operation.from_package)
+    firsts = [package for package in packages_of(session, name) if package.parent_id is None]
+    return firsts[0] if firsts else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from daemon.commissioning import Commissioning, Resampling
 from daemon.database import open_database
 from daemon.demo.stage import RUN, Detector, RunInProgress, prepare_folder, root_file
 from daemon.demo.summary import DemoSummary, print_summary, summarise_demo
-from daemon.errors import DemoFailed
+from daemon.errors import DaemonUnreachable, DemoFailed
 from daemon.installation import Installation
 from daemon.records import FINAL_RESPONSE_STATES, ResponseState, StepState
 from hw.boards.ipbus import IPbusBoard
@@ -90,7 +90,8 @@ def run_demo(options: DemoOptions, console: Console) -> DemoSummary:
         Something needed is missing or broke; the message says what to do.
     """
     site_folder = prepare_folder(options.folder)
-    with Installation(site_folder, {"console": {"port": options.port}}) as installation:
+    overrides = {"console": {"port": options.port}}
+    with Installation(site_folder, overrides, _sayer(console)) as installation:
         installation.start_daemon()
         console.print(f"[bold]console[/bold]  {installation.login_link()}", soft_wrap=True)
         demo = _Demo(options, installation, console)
@@ -288,7 +289,9 @@ class _Demo:
         """Look again and again until there is something, while every process and the replay live."""
         deadline = time.monotonic() + timeout_s
         while True:
-            found = look()
+            found = None
+            with suppress(DaemonUnreachable):  # it is being started again, or `check` says why not
+                found = look()
             if found:
                 return found
             self._installation.check()
@@ -311,3 +314,7 @@ class _Demo:
 
 def _first(items: list[dict[str, Any]]) -> dict[str, Any] | None:
     return items[0] if items else None
+
+
+def _sayer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@ import pytest
 from sqlmodel import Session, SQLModel, create_engine, select
 
 from hw.apply import apply
-from hw.records import BoardOperationRecord, packages_of, record_operation, record_package
+from hw.records import BoardOperationRecord, last_package, packages_of, record_operation, record_package
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -41,3 +41,30 @@ def test_an_operation_is_noted_with_its_operator(session, board, packages):
     (record,) = session.exec(select(BoardOperationRecord))
     assert (record.operator, record.outcome, record.plan_kind) == ("maria", "applied", "weights")
     assert (record.from_package, record.to_package) == (packages.first.id, packages.second.id)
+
+
+def _note(session, report):
+    record_operation(session, report, now=NOW, operator="maria")
+    session.commit()
+
+
+def test_a_board_starts_with_the_first_firmware_and_never_with_a_successor_nobody_loaded(session, packages):
+    record_package(session, packages.first, Path("/a"), now=NOW)
+    successor = record_package(session, packages.second, Path("/b"), now=NOW + timedelta(hours=1))
+    successor.parent_id = packages.first.id
+    session.commit()
+
+    assert last_package(session, "anomaly").id == packages.first.id
+
+
+def test_a_board_starts_with_what_ran_last(session, board, packages):
+    record_package(session, packages.first, Path("/a"), now=NOW)
+    record_package(session, packages.second, Path("/b"), now=NOW)
+    report = apply(packages.second, board, packages.trusted)
+    _note(session, report)
+    assert last_package(session, "anomaly").id == packages.second.id
+
+    # one that the board refused, and went back from, did not run last
+    _note(session, report.model_copy(update={"outcome": "rolled_back"}))
+    assert last_package(session, "anomaly").id == packages.first.id
+    assert last_package(session, "another") is None
