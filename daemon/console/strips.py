@@ -59,8 +59,12 @@ def rate_svg(verdicts: Sequence[views.VerdictView], band: float, colours: Palett
         height = max(-2.7, min(2.7, verdict.rate_deviation / band)) * per_band
         outside = abs(verdict.rate_deviation) > band
         colour = colours.alarm if outside else colours.ink
-        x, y, radius = (place + 0.41) * width, middle - height, width * 0.26
-        dots.append(f'<ellipse cx="{x:.1f}" cy="{y:.1f}" rx="{radius:.2f}" ry="4" fill="{colour}"/>')
+        x, y = (place + 0.41) * width, middle - height
+        # a round end of a line without length stays a round dot when the drawing is stretched
+        dots.append(
+            f'<path d="M{x:.1f} {y:.1f}h0.01" stroke="{colour}" stroke-width="8" stroke-linecap="round" '
+            'vector-effect="non-scaling-stroke"/>'
+        )
     ground = (
         f'<rect x="0" y="{middle - per_band:.1f}" width="{_WIDTH}" height="{2 * per_band:.1f}" '
         f'fill="{colours.reference}" opacity="0.22"/>'

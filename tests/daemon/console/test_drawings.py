@@ -115,7 +115,7 @@ def test_strips_are_well_formed_and_tell_states_by_height(verdicts):
 
     heights = [bar.get("height") for bar in strip]
     assert len(set(heights)) == len(verdicts)
-    assert len([shape for shape in rates if shape.tag == "ellipse"]) == max(len(verdicts) - 1, 0)
+    assert len([shape for shape in rates if shape.tag == "path"]) == max(len(verdicts) - 1, 0)
 
 
 def test_a_lineage_drawing_escapes_names_and_links_every_box():
