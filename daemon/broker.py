@@ -1,12 +1,31 @@
-"""Whether a broker answers, asked before a client is made: clients take half a minute to say no."""
+"""Where the site's broker is, and whether it answers; clients alone take half a minute to say no."""
 
 from __future__ import annotations
 
 import socket
 
-from daemon.errors import BrokerAway
+from daemon.errors import BrokerAway, SettingsError
+from daemon.settings import Site
 
 _CONNECT_TIMEOUT_S = 2.0
+
+
+def bootstrap_of(site: Site) -> str:
+    """Give the address of the broker that is configured, or that `lumiwatch up` has announced.
+
+    Raises
+    ------
+    SettingsError
+        There is neither.
+    """
+    if site.settings.kafka.bootstrap is not None:
+        return site.settings.kafka.bootstrap
+    try:
+        return site.broker_file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise SettingsError(
+            "no broker: start one with `lumiwatch up`, or set kafka.bootstrap (LUMIWATCH_KAFKA__BOOTSTRAP)"
+        ) from None
 
 
 def check_broker(bootstrap: str) -> None:

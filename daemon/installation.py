@@ -24,6 +24,7 @@ from daemon.keys import ensure_keys
 from daemon.service import bind, login_link, prepare_state_dir
 from daemon.settings import Site, load_site
 from daemon.supervisor import Child, Supervisor
+from hw.archive import write_atomically
 from hw.records import last_package
 from streams.assessment import AssessmentSettings
 from streams.broker import EmbeddedBroker, ensure_topics
@@ -127,6 +128,8 @@ class Installation:
                 self._broker = EmbeddedBroker(log=self.site.state_dir / "logs" / "broker.log")
                 bootstrap = stack.enter_context(self._broker).bootstrap
                 self._override({"kafka": {"bootstrap": bootstrap}})
+                write_atomically(self.site.broker_file, bootstrap.encode())
+                stack.callback(self.site.broker_file.unlink, missing_ok=True)
             ensure_topics(bootstrap, kafka.partitions)
             stack.enter_context(self._supervisor)
             self._stack = stack.pop_all()

@@ -266,6 +266,11 @@ class Site:
         return self.path(configured) if configured is not None else self.secrets_dir / f"{_SIGNING_KEY}.pem"
 
     @property
+    def broker_file(self) -> Path:
+        """Where `lumiwatch up` says at which address its embedded broker answers."""
+        return self.state_dir / "broker-address"
+
+    @property
     def address_file(self) -> Path:
         """Where the running daemon says at which address it answers; gone when it has stopped."""
         return self.state_dir / "daemon-address"

@@ -12,6 +12,7 @@ import typer
 from daemon import room_queries
 from daemon.auth import DEFAULT_OPERATOR
 from daemon.board_work import board_address
+from daemon.broker import bootstrap_of
 from daemon.cli.output import (
     DEFAULT_SITE,
     JsonOption,
@@ -24,7 +25,7 @@ from daemon.cli.output import (
     progress,
 )
 from daemon.database import open_database
-from daemon.errors import NotPermitted, SettingsError
+from daemon.errors import NotPermitted
 from daemon.keys import site_trusted_keys
 from daemon.queries import site_model
 from daemon.settings import Site, load_site
@@ -91,11 +92,7 @@ def replay(
 
     loaded = load_site(site)
     watched = site_model(loaded, model)
-    bootstrap = loaded.settings.kafka.bootstrap
-    if bootstrap is None:
-        raise SettingsError(
-            "kafka.bootstrap is not set: name the broker (LUMIWATCH_KAFKA__BOOTSTRAP=host:port)"
-        )
+    bootstrap = bootstrap_of(loaded)
     settings = ReplaySettings(
         model=model,
         run=run,
