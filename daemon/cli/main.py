@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the check that a command made failed, 2 the input or the c
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ app.add_typer(lineage.app, name="lineage")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the entry point of the distribution."""
+    # systemd and containers stop with SIGTERM: leave every context in order, as after Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(args=list(arguments) if arguments is not None else None)
     except CheckFailed as error:
