@@ -288,7 +288,7 @@ def load_contract(path: Path | str) -> Contract:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(
-            f"{path}: cannot read this contract ({_first_line(error)}): give a TOML file"
+            f"{path}: cannot read this contract ({_cause(error)}): give a TOML file"
         ) from error
     return parse_contract(text, source=str(path))
 
@@ -380,6 +380,10 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 def _did_you_mean(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean '{close[0]}'?" if close else ""
+
+
+def _cause(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is no text"
 
 
 def _first_line(error: Exception) -> str:

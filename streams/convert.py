@@ -18,7 +18,7 @@ import uproot
 
 from streams import expression
 from streams.contract import Contract, ObjectGroup, digitise
-from streams.dataset import Dataset, Provenance, SourceFile, tool_version
+from streams.dataset import Dataset, Provenance, SourceFile, check_writable, tool_version
 from streams.errors import ConvertError, DatasetError, ExpressionError
 
 Progress = Callable[[int, int], None]
@@ -29,6 +29,7 @@ _KEPT: Final[dict[str, type[np.generic]]] = {
     "event": np.int64,
     "weight": np.float64,
 }
+_MAGIC: Final = b"root"
 _MAX_NAMES: Final = 30
 _TREES: Final = frozenset({"TTree", "TNtuple", "ROOT::RNTuple"})
 
@@ -64,11 +65,15 @@ def convert(
     ------
     ConvertError
         A file is missing or broken, or has no such tree or branch; the message names those it has.
-        Or `out` cannot be written.
+        Or `out` cannot be written, which is found out before anything is read.
     """
     if not sources:
         raise ConvertError("nothing to convert: name at least one ROOT file")
     paths = [Path(source) for source in sources]
+    try:
+        check_writable(Path(out))
+    except DatasetError as error:
+        raise ConvertError(str(error)) from error
     branches = sorted(_branches(contract))
     entries = [_inspect(path, contract.tree, branches) for path in paths]
     total = sum(entries)
@@ -117,8 +122,7 @@ def _inspect(path: Path, tree_name: str, branches: list[str]) -> int:
     """Check file, tree and branches before anything is converted; return the number of events."""
     if "://" in str(path) or ":/" in str(path):
         raise ConvertError(f"{path}: remote files are not read: copy it to this machine first")
-    if not path.is_file():
-        raise ConvertError(f"{path}: there is no such file: check the path")
+    _check_is_root(path)
     try:
         with uproot.open(path) as file:
             trees = {name.split(";")[0] for name, kind in file.classnames().items() if kind in _TREES}
@@ -126,15 +130,29 @@ def _inspect(path: Path, tree_name: str, branches: list[str]) -> int:
             keys = list(file[tree_name].keys()) if known else []
             entries = int(file[tree_name].num_entries) if known else 0
     except Exception as error:
-        raise ConvertError(
-            f"{path}: not a readable ROOT file ({_first_line(error)}): copy it again"
-        ) from error
+        raise ConvertError(f"{path}: a broken ROOT file ({_first_line(error)}): copy it again") from error
     if not known:
         raise ConvertError(f"{path}: has no tree '{tree_name}': its trees are {_listed(trees)}")
     missing = [branch for branch in branches if branch not in set(keys)]
     if missing:
         raise ConvertError(f"{path}: tree '{tree_name}' has no branch '{missing[0]}': it has {_listed(keys)}")
     return entries
+
+
+def _check_is_root(path: Path) -> None:
+    if path.is_dir():
+        raise ConvertError(f"{path}: is a folder: name the ROOT files in it")
+    if not path.exists():
+        raise ConvertError(f"{path}: there is no such file: check the path")
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(_MAGIC))
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    if not magic:
+        raise ConvertError(f"{path}: is empty: copy it again")
+    if magic != _MAGIC:
+        raise ConvertError(f"{path}: is not a ROOT file: name ROOT files only")
 
 
 def _iterate(path: Path, tree: str, branches: list[str], step_size: int | str) -> Iterator[Any]:

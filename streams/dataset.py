@@ -379,8 +379,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     DatasetError
-        The folder is missing, full or not writable.
+        The folder is missing, full or not writable, or the path is no plain file.
     """
+    _refuse_special(path)
     temporary: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
@@ -396,3 +397,29 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise DatasetError(
             f"{path}: cannot write ({error.strerror}): check that its folder exists and has room"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file can be written, before long work is done for it; leaves nothing behind.
+
+    Raises
+    ------
+    DatasetError
+        As `write_atomically` would.
+    """
+    _refuse_special(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot write ({error.strerror}): check that its folder exists and is writable"
+        ) from error
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a folder or of a device such as /dev/null."""
+    if path.is_dir():
+        raise DatasetError(f"{path}: cannot write (it is a folder): name a file in it")
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: cannot write (it is no plain file): name another")

@@ -189,8 +189,8 @@ def broken(hzz_path, tmp_path):
     ("name", "said"),
     [
         ("missing.root", "there is no such file"),
-        ("text.root", "not a readable ROOT file"),
-        ("empty.root", "not a readable ROOT file"),
+        ("text.root", "is not a ROOT file"),
+        ("empty.root", "is empty"),
         ("short.root", "copy it again"),
         ("damaged.root", "copy it again"),
         ("other.root", "has no tree 'events': its trees are Events"),
