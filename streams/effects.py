@@ -44,6 +44,18 @@ class Effect:
     value: float
     first_lumisection: int = 0
 
+    def check(self, contract: Contract) -> None:
+        """Find out whether the effect can act under a contract, before a replay gets to it.
+
+        Raises
+        ------
+        EffectError
+            The contract has no such object or slot.
+        """
+        if self.kind != "none":
+            nothing = np.zeros((0, contract.n_inputs), dtype=np.int16)
+            KINDS[self.kind](self, nothing, contract, np.random.default_rng(0))
+
     def apply(self, inputs: Inputs, contract: Contract, lumisection: int, rng: np.random.Generator) -> Inputs:
         """Return the events as the affected detector would have sent them.
 

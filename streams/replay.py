@@ -5,6 +5,7 @@ emulator or through a board in the data path. The events are a function of seed,
 alone; an effect changes events but never which ones are drawn.
 """
 
+import math
 import socket
 import threading
 import time
@@ -93,7 +94,9 @@ class ReplaySettings:
             raise ReplayError(
                 f"lumisections {self.first} to {self.last}: give a range that begins at 1 or later"
             )
-        if self.seconds_per_lumisection < 0:
+        if self.run < 0 or self.seed < 0:
+            raise ReplayError(f"run {self.run}, seed {self.seed}: give 0 or more")
+        if not 0 <= self.seconds_per_lumisection < math.inf:
             raise ReplayError(f"rate {self.seconds_per_lumisection} s per lumisection: give 0 or more")
         _check_split(self.events_per_lumisection, self.batches_per_lumisection)
 
@@ -178,6 +181,8 @@ class Replayer:
         self, bootstrap: str, dataset: Dataset, contract: Contract, settings: ReplaySettings, score: Score
     ) -> None:
         dataset.check_contract(contract)
+        for effect in settings.effects:
+            effect.check(contract)
         self._bootstrap = bootstrap
         self._dataset = dataset
         self._contract = contract
