@@ -53,7 +53,8 @@ class WindowStore:
     models
         The monitored models by name; others are refused.
     allowed_lateness
-        How long a window waits for missing batches after its lumisection's end and its last batch.
+        How long a window waits for missing batches after its lumisection's end and its last batch. It waits
+        no less after this store's start and first message: what came before may still be in the broker.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class WindowStore:
         self._models = models
         self._lateness = allowed_lateness
         self._judge = Judge(models)
+        self._begun: datetime | None = None
+        self._first_message: datetime | None = None
 
     def fold_summary(self, summary: Summary, source: str, now: datetime) -> Folded:
         """Add the summary of one batch to its window, unless it was added before.
@@ -94,6 +97,8 @@ class WindowStore:
             The model is unknown, or the summary does not fit its contract or window.
         """
         self._check(summary)
+        self._begun = self._begun or now
+        self._first_message = self._first_message or now
         offset = summary.sources[0]
         with write_session(self._engine, lock=summary.model) as session:
             if session.get(BatchRow, (self._stream, *offset)) is not None:
@@ -134,6 +139,8 @@ class WindowStore:
             raise MalformedMessage(
                 f"conditions of unknown model '{conditions.model:.40}': add it to the site"
             )
+        self._begun = self._begun or now
+        self._first_message = self._first_message or now
         key = Place(conditions.model, conditions.run, conditions.lumisection)
         with write_session(self._engine, lock=conditions.model) as session:
             row = session.get(ConditionsRow, key)
@@ -248,7 +255,9 @@ class WindowStore:
             ended_at = _later_end(session, place)
         if ended_at is None:
             return None
-        quiet_since = max([ended_at, *(window.updated_at for window in windows)])
+        self._begun = self._begun or now
+        backlog_since = self._first_message or self._begun
+        quiet_since = max([ended_at, backlog_since, *(window.updated_at for window in windows)])
         return False if now >= quiet_since + self._lateness else None
 
     def _reassess_late(self, model: str, now: datetime) -> list[Verdict]:

@@ -186,6 +186,39 @@ def test_two_workers_share_one_chain(store, open_store, detector, reference, eng
     assert states == ["warning", "alarm", "alarm"]
 
 
+def test_a_new_worker_gives_missing_batches_the_time_to_come_out_of_the_broker(
+    open_store, detector, reference, engine
+):
+    # one of two batches was counted when the worker died, for longer than the lateness
+    before = open_store()
+    before.fold_summary(detector.summary(40, offset=1), "replay", NOW)
+    before.record_conditions(conditions(40, expected={"replay": 2}), NOW)
+    back = NOW + 10 * LATENESS
+    after = open_store()
+
+    # its successor sees at once that time is up, but has not read anything yet
+    assert after.sweep(back) == []
+    first = back + LATENESS / 2
+    after.fold_summary(detector.summary(41, offset=3), "replay", first)
+    assert after.sweep(back + LATENESS) == []
+    # then the other one comes
+    after.fold_summary(detector.summary(40, offset=2, part=1), "replay", first + LATENESS / 2)
+    assert [verdict.lumisection for verdict in after.sweep(first + LATENESS / 2)] == [40]
+    (window,) = closed_windows(engine, MODEL)
+    assert (window.complete, window.late_events) == (True, 0)
+
+
+def test_a_new_worker_does_not_wait_for_ever(open_store, detector):
+    before = open_store()
+    before.fold_summary(detector.summary(40, offset=1), "replay", NOW)
+    before.record_conditions(conditions(40, expected={"replay": 2}), NOW)
+    back = NOW + 10 * LATENESS
+    after = open_store()
+
+    assert after.sweep(back) == []
+    assert [verdict.lumisection for verdict in after.sweep(back + LATENESS)] == [40]
+
+
 def test_late_data_is_judged_in_its_old_place(store, detector, reference, engine):
     register_reference(engine, reference, "local", NOW)
     drift = (parse_effect("jet_gain=1.15"),)
