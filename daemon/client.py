@@ -16,6 +16,7 @@ from daemon.auth import default_token_file
 from daemon.errors import DaemonError, DaemonUnreachable, RequestRefused
 from daemon.settings import Site
 
+_READY_TIMEOUT_S = 2.0
 TOKEN_VARIABLE = "LUMIWATCH_TOKEN_FILE"  # noqa: S105 - the name of a variable, not a secret
 
 
@@ -94,11 +95,29 @@ def _token(site: Site) -> str:
     named = os.environ.get(TOKEN_VARIABLE)
     token_file = Path(named) if named else default_token_file(site)
     try:
-        return token_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = token_file.read_text(encoding="ascii").strip()
+    except OSError as error:
         raise DaemonError(
-            f"{token_file}: no operator token ({error}); start the daemon, or set {TOKEN_VARIABLE}"
+            f"{token_file}: no operator token ({error.strerror}); start the daemon, or set {TOKEN_VARIABLE}"
         ) from error
+    except UnicodeDecodeError:
+        token = ""
+    if not token or not token.isprintable():
+        raise DaemonError(
+            f"{token_file}: holds no operator token; name the right file in {TOKEN_VARIABLE}, or unset it"
+        )
+    return token
+
+
+def is_running(site: Site) -> bool:
+    """Tell whether a daemon of this site answers on this machine."""
+    if not site.address_file.exists():
+        return False
+    try:
+        httpx.get(f"{_address(site)}/-/ready", timeout=_READY_TIMEOUT_S, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def _address(site: Site) -> str:

@@ -6,6 +6,7 @@ lineage. Long work runs in child processes. Knows no incident and no board.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +27,10 @@ from daemon.operations import utc_now
 from daemon.service import prepare_state_dir
 from daemon.settings import Site, SiteModel
 from hw.emulator import Emulator
+from hw.errors import ToolchainError
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
 from hw.package import Lineage, Package
+from hw.toolchain import find_toolchain
 from retrain.job import TrainJob, TrainResult
 from retrain.records import TrainingRow, record_result
 from retrain.train import TrainSettings
@@ -35,7 +38,8 @@ from streams.batch import Batch
 from streams.contract import Contract
 from streams.convert import convert
 from streams.dataset import Dataset
-from streams.reference import Reference, build_reference
+from streams.errors import DatasetError, ReferenceProblem
+from streams.reference import MINIMUM_LUMISECTIONS, Reference, build_reference
 from streams.reference_store import propose_reference
 from streams.replay import lumisection_events
 from streams.summary import Summary, summarise
@@ -112,9 +116,13 @@ class Commissioning:
 
         Raises
         ------
+        DatasetError
+            A dataset is missing, broken or of another contract.
         ChildFailed
             The training could not be done; says why.
         """
+        for path in datasets:
+            load_dataset(path, model.contract)
         folder = self._job_folder("train", model.name)
         job = TrainJob(
             model=model.name,
@@ -160,9 +168,13 @@ class Commissioning:
 
         Raises
         ------
+        ToolchainError, DatasetError
+            The toolchain lacks something on this machine; the events are of another contract.
         ChildFailed
-            The toolchain is missing or failed, or firmware and emulator differ.
+            The toolchain failed, or firmware and emulator differ.
         """
+        check_toolchain(model)
+        recorded = None if bench_events is None else load_dataset(bench_events, model.contract)
         ensure_keys(self._site)
         folder = self._job_folder("build", model.name)
         spec = BuildSpec(
@@ -172,7 +184,7 @@ class Commissioning:
             trusted_keys=self._site.trusted_keys_dir,
             version="1",
             toolchain=model.settings.firmware.toolchain,
-            inputs=None if bench_events is None else _inputs_file(bench_events, folder),
+            inputs=None if recorded is None else _inputs_file(recorded, folder),
             lineage=Lineage(datasets=tuple(training.dataset_ids), training=training.training_id),
             created=self._clock(),
         )
@@ -220,6 +232,7 @@ class Commissioning:
         ReferenceProblem, DatasetError
             Too few lumisections, or data of another contract.
         """
+        check_resampling(resampling)
         emulator = Emulator(package.model)
         summaries: list[Summary] = []
         for lumisection in range(1, resampling.lumisections + 1):
@@ -253,10 +266,44 @@ class Commissioning:
         return reference
 
 
-def _inputs_file(dataset: Path, folder: Path) -> Path:
+def check_resampling(resampling: Resampling) -> None:
+    """Refuse what cannot become a reference, before anything is drawn. Raises `ReferenceProblem`."""
+    if resampling.lumisections < MINIMUM_LUMISECTIONS:
+        raise ReferenceProblem(
+            f"{resampling.lumisections} lumisections are too few to calibrate a reference: "
+            f"give {MINIMUM_LUMISECTIONS} or more"
+        )
+    if not 0 <= resampling.pileup < math.inf:
+        raise ReferenceProblem(f"pileup {resampling.pileup}: give a number from 0 on")
+
+
+def load_dataset(path: Path, contract: Contract) -> Dataset:
+    """Read a dataset that must be of a contract; `DatasetError` names the file."""
+    dataset = Dataset.load(path)
+    try:
+        dataset.check_contract(contract)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    return dataset
+
+
+def check_toolchain(model: SiteModel) -> None:
+    """Find out whether this machine can build firmware, before long work is done for it.
+
+    Raises
+    ------
+    ToolchainError, ToolchainUnknown
+        It cannot; says what is missing.
+    """
+    status = find_toolchain(model.settings.firmware.toolchain).probe()
+    if not status.available:
+        raise ToolchainError(status.reason)
+
+
+def _inputs_file(dataset: Dataset, folder: Path) -> Path:
     """Write the events of a dataset as the plain array that the bench reads."""
     file = folder / "events.npy"
-    np.save(file, Dataset.load(dataset).inputs)
+    np.save(file, dataset.inputs)
     return file
 
 

@@ -107,5 +107,9 @@ class DemoFolderInUse(DaemonError):
     """The demo's folder holds something that the demo did not make."""
 
 
+class DemoFolderUnusable(DaemonError):
+    """The demo's folder cannot be made or written."""
+
+
 class DemoFailed(DaemonError):
     """The demo waited for something that did not happen."""

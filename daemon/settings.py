@@ -7,6 +7,7 @@ they are. This module opens no database and no network connection, and reads no 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from daemon.errors import SettingsError
 from streams.contract import Contract, load_contract
@@ -314,7 +316,11 @@ def load_site(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Site
     try:
         settings = SiteSettings(**content)
     except ValidationError as error:
-        raise SettingsError(_explain(file, error)) from error
+        raise SettingsError(_explain(_origin(file, error), error)) from error
+    except SourceError as error:
+        raise SettingsError(
+            f"environment: {error}: set the keys of a section one by one, for example LUMIWATCH_CONSOLE__PORT"
+        ) from error
     state_dir = settings.state_dir if settings.state_dir.is_absolute() else folder / settings.state_dir
     database_url = settings.database_url or f"sqlite:///{state_dir / 'lumiwatch.sqlite'}"
     models = _load_models(folder / "models")
@@ -383,7 +389,14 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(file: Path, error: ValidationError) -> str:
+def _origin(file: Path, error: ValidationError) -> Path | str:
+    """Tell whether the first wrong key was set in the environment, which wins over the file."""
+    path = "__".join(str(part) for part in error.errors()[0]["loc"])
+    variable = f"LUMIWATCH_{path}".upper()
+    return f"environment variable {variable}" if variable in {name.upper() for name in os.environ} else file
+
+
+def _explain(file: Path | str, error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
     cause = {

@@ -32,7 +32,6 @@ from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
 from streams.contract import load_contract
-from streams.dataset import Dataset
 from streams.effects import parse_effect
 from streams.reference_store import approve_reference, find_reference, retire_reference
 
@@ -72,21 +71,21 @@ def convert(
 def replay(
     dataset: Annotated[Path, typer.Argument(help="Dataset (NPZ) to draw events from.")],
     model: ModelOption,
-    run: Annotated[int, typer.Option(help="Run number to give it.")],
+    run: Annotated[int, typer.Option(help="Run number to give it.", min=1)],
     site: SiteOption = DEFAULT_SITE,
-    first: Annotated[int, typer.Option(help="First lumisection.")] = 1,
-    last: Annotated[int, typer.Option(help="Last lumisection.")] = 100,
+    first: Annotated[int, typer.Option(help="First lumisection.", min=1)] = 1,
+    last: Annotated[int, typer.Option(help="Last lumisection.", min=1)] = 100,
     effect: Annotated[
         list[str] | None, typer.Option(help="Detector effect, for example jet_gain=1.05@LS61; repeatable.")
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Seconds for each lumisection; 0: as fast as possible.")
+        float, typer.Option(help="Seconds for each lumisection; 0: as fast as possible.", min=0)
     ] = 23.3104,
-    events: Annotated[int, typer.Option(help="Events in each lumisection.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
+    events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
+    seed: Annotated[int, typer.Option(help="Decides which events are drawn.", min=0)] = 0,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
-    from daemon.commissioning import Commissioning
+    from daemon.commissioning import Commissioning, load_dataset
     from daemon.through_board import score_on
     from streams.replay import Replayer, ReplaySettings
 
@@ -104,9 +103,9 @@ def replay(
         seconds_per_lumisection=rate,
     )
     score = score_on(IPbusBoard(board_address(loaded, model)))
-    events_to_draw = Dataset.load(dataset)
-    Commissioning(loaded).note_replay(model, run, events_to_draw)
+    events_to_draw = load_dataset(dataset, watched.contract)
     replayer = Replayer(bootstrap, events_to_draw, watched.contract, settings, score)
+    Commissioning(loaded).note_replay(model, run, events_to_draw)
     stop = threading.Event()
     with progress(f"run {run}", console=err) as report:
         sent = replayer.run(
@@ -121,21 +120,24 @@ def build(
     model: ModelOption,
     package: Annotated[Path, typer.Option(help="Firmware package (.lwpkg) that scores the events.")],
     site: SiteOption = DEFAULT_SITE,
-    lumisections: Annotated[int, typer.Option(help="How many; half of them calibrate the thresholds.")] = 60,
-    events: Annotated[int, typer.Option(help="Events in each lumisection.")] = 10_000,
-    pileup: Annotated[float, typer.Option(help="Pileup that the lumisections stand for.")] = 50.0,
-    seed: Annotated[int, typer.Option(help="Decides which events are drawn.")] = 0,
+    lumisections: Annotated[
+        int, typer.Option(help="How many; half of them calibrate the thresholds.", min=1)
+    ] = 60,
+    events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
+    pileup: Annotated[float, typer.Option(help="Pileup that the lumisections stand for.", min=0)] = 50.0,
+    seed: Annotated[int, typer.Option(help="Decides which events are drawn.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Build a reference from lumisections resampled from a dataset, and propose it for approval."""
-    from daemon.commissioning import Commissioning, Resampling
+    from daemon.commissioning import Commissioning, Resampling, load_dataset
 
     loaded = load_site(site)
+    watched = site_model(loaded, model)
     resampling = Resampling(lumisections, events, pileup, seed)
     with progress("reference") as report:
         reference = Commissioning(loaded).reference(
-            site_model(loaded, model),
-            Dataset.load(dataset),
+            watched,
+            load_dataset(dataset, watched.contract),
             open_package(package, site_trusted_keys(loaded)),
             resampling,
             report,
@@ -153,7 +155,10 @@ def list_all(
     as_json: JsonOption = False,
 ) -> None:
     """List references, newest first."""
-    found = room_queries.references(open_database(load_site(site).database_url), model)
+    loaded = load_site(site)
+    found = room_queries.references(open_database(loaded.database_url), model)
+    if model is not None and not found:
+        site_model(loaded, model)  # none yet, or no such model?
     if as_json:
         print_json([reference.model_dump(mode="json") for reference in found])
         return

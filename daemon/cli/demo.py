@@ -21,8 +21,10 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("lumiwatch-demo"),
     port: Annotated[int, typer.Option(help="Port of the console; 0: a free one.", min=0, max=65535)] = 8642,
     events: Annotated[int, typer.Option(help="Events in each lumisection.", min=2000)] = 10_000,
-    pace: Annotated[float, typer.Option(help="Seconds for each lumisection once it drifts.", min=0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    pace: Annotated[
+        float, typer.Option(help="Seconds for each lumisection once it drifts.", min=0, max=3600)
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 1,
     stay: Annotated[bool, typer.Option(help="Keep everything running at the end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +38,10 @@ def train(
     datasets: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="Datasets (NPZ).")],
     model: ModelOption,
     site: SiteOption = DEFAULT_SITE,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    accept_rate: Annotated[float, typer.Option(help="Fraction of events to accept.")] = 0.08,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 1,
+    accept_rate: Annotated[
+        float, typer.Option(help="Fraction of events to accept.", min=0.0001, max=0.49)
+    ] = 0.08,
     as_json: JsonOption = False,
 ) -> None:
     """Train the first version of a model; `lumiwatch hw build` makes firmware of it."""
@@ -106,7 +109,7 @@ def bench(
     package: PackageArgument,
     site: SiteOption = DEFAULT_SITE,
     board: Annotated[str | None, typer.Option(help="host:port of a board that runs the package.")] = None,
-    events: Annotated[int, typer.Option(help="How many.")] = 20_000,
+    events: Annotated[int, typer.Option(help="How many.", min=1, max=1_000_000)] = 20_000,
     as_json: JsonOption = False,
 ) -> None:
     """Compare emulator, image and, if named, the board, bit by bit; exit code 1 if any bit differs."""
@@ -153,7 +156,9 @@ def plan(
 @app.command()
 def board(model: ModelOption, site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     """Ask a model's board what it runs."""
-    identity = IPbusBoard(board_address(load_site(site), model)).identify()
+    loaded = load_site(site)
+    with closing(IPbusBoard(board_address(loaded, site_model(loaded, model).name))) as found:
+        identity = found.identify()
     facts = asdict(identity)
     if as_json:
         print_json(facts)

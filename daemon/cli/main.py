@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the check that a command made failed, 2 the input or the c
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -12,13 +13,20 @@ from collections.abc import Sequence
 
 import typer
 from rich.markup import escape
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from daemon.cli import data, demo, firmware, incidents, lineage, services
 from daemon.cli.output import err
-from daemon.errors import CheckFailed, DaemonError
+from daemon.errors import CheckFailed, DaemonError, DatabaseUnusable
 from hw.errors import HardwareError
 from retrain.errors import RetrainError
 from streams.errors import StreamsError
+
+_SURROUNDINGS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+"""What a machine may refuse: no fault of lumiwatch, so a line and no traceback."""
 
 app = typer.Typer(
     name="lumiwatch",
@@ -58,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DaemonError, StreamsError, HardwareError, RetrainError) as error:
         _say(error)
         sys.exit(2)
+    except SQLAlchemyError as error:
+        _say(DatabaseUnusable(f"the database cannot be used ({_cause(error)}): check its disk and rights"))
+        sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
@@ -65,7 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # the reader of our output has gone: nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise  # a fault of ours
+        what = error.filename or "a file or its output"
+        _say(DaemonError(f"{what}: {error.strerror}: check its disk, its folder and your rights"))
+        sys.exit(2)
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip() or type(error).__name__).splitlines()[0]
 
 
 def _say(error: Exception) -> None:
-    err.print(f"[bold red]lumiwatch:[/bold red] {escape(' '.join(str(error).split()))}")
+    line = " ".join(str(error).split())
+    err.print(f"[bold red]lumiwatch:[/bold red] {escape(line)}", soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -65,18 +66,29 @@ def print_record(title: str, fields: Mapping[str, Any]) -> None:
 
 @contextmanager
 def progress(title: str, *, console: Console = err) -> Iterator[ProgressCallback]:
-    """Show a progress bar while the body runs; the body reports through the callback it is given."""
+    """Show a progress bar while the body runs; the body reports through the callback it is given.
+
+    A body that fails takes its bar with it: what is left to read is the error, in one line. Where nobody
+    watches (a file, a pipe), only the finished bar is printed.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as bars:
-        task = bars.add_task(title, total=1.0, note="")
+    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bars.add_task(title, total=1.0, note="")
 
-        def report(fraction: float, message: str = "") -> None:
-            bars.update(task, completed=fraction, note=message)
+    def report(fraction: float, message: str = "") -> None:
+        bars.update(task, completed=fraction, note=escape(message))
 
-        yield report
+    with bars:
+        try:
+            yield report
+        except BaseException:
+            bars.live.transient = True
+            raise
         bars.update(task, completed=1.0)
+    if bars.disable:
+        console.print(bars.get_renderable())

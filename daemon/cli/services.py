@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -9,8 +10,15 @@ import typer
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
 from daemon.settings import load_site
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
 PortOption = Annotated[int | None, typer.Option(help="Console port; 0 takes a free one.", min=0, max=65535)]
+
+
+def _plain_name(name: str) -> str:
+    if not _PLAIN_NAME.match(name):  # it becomes a folder
+        raise typer.BadParameter("give letters, digits, '-' and '_', 63 at most")
+    return name
 
 
 def serve(site: SiteOption = DEFAULT_SITE) -> None:
@@ -29,7 +37,9 @@ def login(site: SiteOption = DEFAULT_SITE) -> None:
 
 def worker(
     site: SiteOption = DEFAULT_SITE,
-    name: Annotated[str, typer.Option(help="Name of this worker, unique in the site.")] = "worker",
+    name: Annotated[
+        str, typer.Option(help="Name of this worker, unique in the site.", callback=_plain_name)
+    ] = "worker",
 ) -> None:
     """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
     from daemon.database import open_database
@@ -46,12 +56,14 @@ def worker(
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
     """Run everything of a site on this machine: broker, worker, daemon, emulated boards."""
     from daemon.installation import Installation
+    from daemon.service import bind
 
     overrides = {} if port is None else {"console": {"port": port}}
 
     def say(line: str) -> None:
         out.print(line, soft_wrap=True, markup=False)
 
+    bind(load_site(site, overrides=overrides)).close()  # a port in use: say so before anything is started
     with Installation(site, overrides=overrides, say=say) as installation:
         if installation.broker_is_embedded:
             say("broker: embedded, in memory; messages that wait in it are lost when this command ends")
@@ -61,9 +73,9 @@ def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
                 address = installation.start_last_board(model.name)
                 none_yet = "no package yet; build one with `lumiwatch hw build`"
                 out.print(f"board of {model.name}: {address or none_yet}")
+        installation.start_worker()
         installation.start_daemon()
         say(f"console: {installation.login_link()}")
-        installation.start_worker()
         out.print("running; Ctrl-C stops everything")
         installation.watch()
 

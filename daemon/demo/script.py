@@ -23,7 +23,7 @@ from daemon.auth import DEFAULT_OPERATOR
 from daemon.cli.output import progress
 from daemon.commissioning import Commissioning, Resampling
 from daemon.database import open_database
-from daemon.demo.stage import RUN, Detector, RunInProgress, prepare_folder, root_file
+from daemon.demo.stage import RUN, Detector, RunInProgress, check_machine, prepare_folder, root_file
 from daemon.demo.summary import DemoSummary, print_summary, summarise_demo
 from daemon.errors import DaemonUnreachable, DemoFailed
 from daemon.installation import Installation
@@ -89,6 +89,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoSummary:
     DaemonError, StreamsError, HardwareError, RetrainError
         Something needed is missing or broke; the message says what to do.
     """
+    check_machine(MODEL, options.effect, options.port)
     site_folder = prepare_folder(options.folder)
     overrides = {"console": {"port": options.port}}
     with Installation(site_folder, overrides, _sayer(console)) as installation:

@@ -15,14 +15,18 @@ from typing import Self
 
 from skhep_testdata import data_path
 
-from daemon.errors import DemoFolderInUse, ProcessFailed
+from daemon.client import is_running
+from daemon.commissioning import check_toolchain
+from daemon.errors import DemoFolderInUse, DemoFolderUnusable, ProcessFailed
+from daemon.service import bind
+from daemon.settings import SITE_FILE, load_site
 from daemon.through_board import score_on
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import HardwareError
 from streams.contract import Contract
 from streams.dataset import Dataset
 from streams.effects import Effect
-from streams.errors import StreamsError
+from streams.errors import EffectError, StreamsError
 from streams.replay import Replayer, ReplaySettings
 
 ROOT_FILE = "uproot-HZZ.root"
@@ -49,18 +53,64 @@ def prepare_folder(folder: Path) -> Path:
     Raises
     ------
     DemoFolderInUse
-        The folder holds something that is no earlier demo.
+        The folder holds something that is no earlier demo, or a demo that still runs.
+    DemoFolderUnusable
+        It cannot be made or written.
     """
-    if folder.exists() and not (folder / _MARKER).exists() and any(folder.iterdir()):
+    site = folder / "site"
+    try:
+        _check_free(folder, site)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MARKER).write_text("`lumiwatch demo` made this folder and empties it at its next start.\n")
+        shutil.copytree(example_site(), site)
+    except OSError as error:
+        cause = error.strerror or "see its rights and its disk"
+        raise DemoFolderUnusable(f"{folder} cannot be made ({cause}): name another with --folder") from error
+    return site
+
+
+def _check_free(folder: Path, site: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DemoFolderUnusable(f"{folder} is a file: name a folder with --folder")
+    if not (folder / _MARKER).exists() and any(folder.iterdir()):
         raise DemoFolderInUse(
             f"{folder} is not empty and was not made by `lumiwatch demo`: name another with --folder"
         )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / _MARKER).write_text("`lumiwatch demo` made this folder and empties it at its next start.\n")
-    site = folder / "site"
-    shutil.copytree(example_site(), site)
-    return site
+    if (site / SITE_FILE).exists() and is_running(load_site(site)):
+        raise DemoFolderInUse(f"{folder} holds a demo that still runs: end it, or name another with --folder")
+
+
+def check_machine(model: str, effect: Effect | None, port: int) -> None:
+    """Find out whether a demo can be played here, before anything is made or started.
+
+    Parameters
+    ----------
+    model
+        Monitored model of the example site.
+    port
+        Of the console; 0 takes a free one.
+
+    Raises
+    ------
+    EffectError
+        The effect cannot act on this model's inputs, or leaves no lumisection to be in control.
+    ToolchainError
+        No firmware can be built on this machine.
+    PortInUse
+        Another process has the console's port.
+    """
+    site = load_site(example_site(), overrides={"console": {"port": port}})
+    if effect is not None:
+        effect.check(site.models[model].contract)
+        if effect.first_lumisection < 2:
+            raise EffectError(
+                f"effect '{effect}': the demo needs good lumisections first: add for example @LS61"
+            )
+    check_toolchain(site.models[model])
+    bind(site).close()
 
 
 @dataclass(frozen=True)
