@@ -18,6 +18,7 @@ from typing import Any, Self
 import httpx
 from sqlmodel import Session
 
+from daemon.board_work import package_path
 from daemon.database import open_database
 from daemon.errors import ProcessFailed, SettingsError
 from daemon.keys import ensure_keys
@@ -113,7 +114,7 @@ class Installation:
         self._broker: EmbeddedBroker | None = None
 
     def __enter__(self) -> Self:
-        """Start the embedded broker unless one is configured, and create the topics.
+        """Upgrade the database, start the embedded broker unless one is configured, and create the topics.
 
         Raises
         ------
@@ -121,6 +122,7 @@ class Installation:
             The broker does not start, or the configured one does not answer.
         """
         prepare_state_dir(self.site)
+        open_database(self.site.database_url).dispose()  # before any process opens it
         with ExitStack() as stack:
             kafka = self.site.settings.kafka
             bootstrap = kafka.bootstrap
@@ -225,9 +227,9 @@ class Installation:
         try:
             with Session(engine) as session:
                 package = last_package(session, model)
+            return None if package is None else package_path(engine, self.site, package.id)
         finally:
             engine.dispose()
-        return None if package is None else Path(package.path)
 
     def _board_arguments(self, model: str, package: Path | None) -> Sequence[str]:
         if package is None:
