@@ -1,28 +1,28 @@
-"""The one database of a site: opens it, and creates the tables of all rooms in it.
+"""The one database of a site: opens it, with the schema that this lumiwatch needs.
 
-Knows every room's records module and nothing of what the records mean. The response workflow's
-own tables (DBOS) live in the same database and are created by DBOS itself.
+Knows the version of the schema and nothing of what the records mean. The response workflow's own tables
+(DBOS) live in the same database and are created by DBOS itself.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from daemon.errors import DatabaseUnusable
+from daemon.migrations import HEAD, recorded_version
 from streams.database import open_engine, write_session
 from streams.errors import DatabaseError
 
-_RECORD_MODULES = ("streams.records", "hw.records", "retrain.records", "daemon.records")
-
 
 def open_database(url: str) -> Engine:
-    """Open the site's database and make sure that the tables of all rooms exist.
+    """Open the site's database; an empty or older one is brought to the schema of this lumiwatch first.
+
+    Several processes may do so at once: one upgrades, the others wait for it.
 
     Parameters
     ----------
@@ -32,21 +32,34 @@ def open_database(url: str) -> Engine:
     Raises
     ------
     DatabaseUnusable
-        The URL is malformed, the folder cannot be written or the server does not answer.
+        The URL is malformed, the folder cannot be written, the server does not answer, a newer lumiwatch
+        wrote the database, or its tables fit no version.
     """
-    for module in _RECORD_MODULES:
-        importlib.import_module(module)
     try:
         engine = open_engine(url)
-        SQLModel.metadata.create_all(engine)
+        _bring_up_to_date(engine)
     except DatabaseError as error:
         raise DatabaseUnusable(f"{error} (key `database_url` in lumiwatch.toml)") from error
     except SQLAlchemyError as error:
-        cause = str(error).splitlines()[0]
+        name, cause = make_url(url).render_as_string(hide_password=True), str(error).splitlines()[0]
         raise DatabaseUnusable(
-            f"database tables cannot be made: {cause}; check the rights of its user"
+            f"database {name} cannot be read or upgraded: {cause}; check that it answers and is a database, "
+            "and the rights of its user (key `database_url` in lumiwatch.toml)"
         ) from error
     return engine
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    try:
+        with engine.connect() as connection:
+            recorded = recorded_version(connection)
+        if recorded != HEAD:
+            from daemon.migrations.upgrade import upgrade  # noqa: PLC0415 - Alembic is slow to import, rarely needed
+
+            upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 @contextmanager

@@ -5,6 +5,8 @@ file; a read-modify-write transaction takes the write lock at its start, so it n
 """
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from streams.errors import DatabaseError
 
 BUSY_TIMEOUT_S: Final = 30.0
 _IMMEDIATE: Final = "lumiwatch_immediate"
+_FOREIGN_KEYS: Final = "lumiwatch_foreign_keys"
 
 
 def open_engine(url: str) -> Engine:
@@ -73,21 +76,38 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
     finally:
         cursor.close()
 
 
+def _switch_to_wal(cursor: Any) -> None:
+    # while another process makes the same switch on a new file, SQLite says at once that it is locked:
+    # the busy timeout does not hold for this one
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _begin_sqlite(connection: Connection) -> None:
-    immediate = bool(connection.get_execution_options().get(_IMMEDIATE))
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    options = connection.get_execution_options()
+    # within a transaction SQLite would ignore this
+    connection.exec_driver_sql(f"PRAGMA foreign_keys={'ON' if options.get(_FOREIGN_KEYS, True) else 'OFF'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_IMMEDIATE) else "BEGIN")
 
 
 @contextmanager
-def write_session(engine: Engine, *, lock: str) -> Iterator[Session]:
-    """Session for one read-modify-write transaction, committed at the end and rolled back on any error.
+def write_connection(engine: Engine, *, lock: str, foreign_keys: bool = True) -> Iterator[Connection]:
+    """Yield the connection of one read-modify-write transaction, committed at the end or rolled back.
 
     Parameters
     ----------
@@ -96,14 +116,32 @@ def write_session(engine: Engine, *, lock: str) -> Iterator[Session]:
     lock
         What is serialised, for instance the name of a model. SQLite serialises all writers whatever the
         name; PostgreSQL takes an advisory lock of this name until the end of the transaction.
+    foreign_keys
+        False: SQLite does not check them in this transaction, so that a table can be made anew.
     """
-    with engine.connect().execution_options(**{_IMMEDIATE: True}) as connection, connection.begin():
+    options: dict[str, Any] = {_IMMEDIATE: True, _FOREIGN_KEYS: foreign_keys}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             key = int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-        with Session(connection, expire_on_commit=False) as session:
-            yield session
-            session.flush()
+        yield connection
+
+
+@contextmanager
+def write_session(engine: Engine, *, lock: str) -> Iterator[Session]:
+    """Session for one read-modify-write transaction, committed at the end and rolled back on any error.
+
+    Parameters
+    ----------
+    engine, lock
+        As in `write_connection`.
+    """
+    with (
+        write_connection(engine, lock=lock) as connection,
+        Session(connection, expire_on_commit=False) as session,
+    ):
+        yield session
+        session.flush()
 
 
 @contextmanager

@@ -7,10 +7,11 @@ Only columns and their meaning; what is done with them stands in `streams.window
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Column, Engine, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import Column, Engine, Index, LargeBinary, UniqueConstraint, inspect
 from sqlmodel import Field, SQLModel
 
 from streams.database import UtcDateTime, write_session
+from streams.errors import DatabaseError
 
 
 class WindowState(StrEnum):
@@ -155,8 +156,28 @@ class ReferenceRow(SQLModel, table=True):
 TABLES = (WindowRow, BatchRow, ConditionsRow, AssessmentRow, ReferenceRow)
 
 
+def require_tables(engine: Engine) -> None:
+    """Make sure that the tables of this package exist; a site's database is brought up to date by its owner.
+
+    Raises
+    ------
+    DatabaseError
+        Names what is missing and what to run.
+    """
+    missing = {str(table.__tablename__) for table in TABLES}.difference(inspect(engine).get_table_names())
+    if missing:
+        raise DatabaseError(
+            f"database {engine.url.render_as_string(hide_password=True)} has no table {min(missing)}: "
+            "start the worker by `lumiwatch worker`, which makes the tables, or start `lumiwatch serve` first"
+        )
+
+
 def create_tables(engine: Engine) -> None:
-    """Create the tables of this package that are missing; several processes may do so at once."""
+    """Create the tables of this package that are missing, in a database that serves this package alone.
+
+    Several processes may do so at once. Never for a site's database: its schema has versions, which this
+    knows nothing of.
+    """
     with write_session(engine, lock="streams.records") as session:
         tables = [SQLModel.metadata.tables[str(table.__tablename__)] for table in TABLES]
         SQLModel.metadata.create_all(session.connection(), tables=tables)

@@ -17,7 +17,7 @@ from streams.database import open_engine
 from streams.engine_transport import use_short_fetches
 from streams.pipeline import Pipeline, Topics
 from streams.recorder import Recorder, RecorderSettings
-from streams.records import create_tables
+from streams.records import require_tables
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES, VERDICTS
 from streams.windows import WindowStore
 from streams.worker_settings import WorkerSettings
@@ -33,7 +33,7 @@ def build_app(settings: WorkerSettings) -> faust.App:
     Parameters
     ----------
     settings
-        What the worker must know. The topics must exist.
+        What the worker must know. The topics and the tables must exist.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def build_app(settings: WorkerSettings) -> faust.App:
     """
     models = settings.monitored_models()
     engine = open_engine(settings.database_url)
-    create_tables(engine)
+    require_tables(engine)
     store = WindowStore(
         engine,
         stream=topic_identity(settings.bootstrap, BATCHES),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
+from sqlalchemy import inspect
 
 from streams import topics
 from streams.broker import EmbeddedBroker, ensure_topics
@@ -198,6 +199,26 @@ def test_wrong_settings_are_named(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(WorkerError, match=said):
         load_settings(path)
+
+
+def test_a_worker_makes_no_tables_and_says_who_does(tmp_path, contract_path, capsys):
+    # given a database that nobody has prepared; no broker is asked for anything
+    settings = WorkerSettings(
+        bootstrap="127.0.0.1:1",
+        database_url=f"sqlite:///{tmp_path}/site.db",
+        models={MODEL: {"contract": contract_path}},
+        state_dir=tmp_path,
+    )
+    file = tmp_path / "worker.json"
+    file.write_text(settings.model_dump_json())
+
+    assert main([str(file)]) == 2
+
+    said = capsys.readouterr().err
+    assert "has no table stream_assessments: start the worker by `lumiwatch worker`" in said
+    engine = open_engine(settings.database_url)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
