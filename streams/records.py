@@ -7,7 +7,7 @@ Only columns and their meaning; what is done with them stands in `streams.window
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Column, Engine, Index, LargeBinary, UniqueConstraint, inspect
+from sqlalchemy import BigInteger, Column, Engine, Index, LargeBinary, UniqueConstraint, inspect
 from sqlmodel import Field, SQLModel
 
 from streams.database import UtcDateTime, write_session
@@ -79,7 +79,7 @@ class BatchRow(SQLModel, table=True):
     stream: str = Field(primary_key=True)
     topic: str = Field(primary_key=True)
     partition: int = Field(primary_key=True)
-    offset: int = Field(primary_key=True)
+    offset: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     model: str
     run: int
     lumisection: int

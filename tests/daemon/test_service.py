@@ -43,15 +43,17 @@ def served(site: Site, **environment: str) -> Iterator[tuple[subprocess.Popen[st
     )
     try:
         assert process.stdout is not None
-        link = None
+        token = ""
+        address = None
         for line in process.stdout:
-            link = re.search(r"(http://[^/]+)/login\?token=\S+", line)
-            if link:
+            token = default_token_file(site).read_text().strip()
+            assert token not in line, "a token went into what may be a log file"
+            address = re.search(r"console: (http://\S+)", line)
+            if address:
                 break
-        assert link is not None, "the daemon printed no login link"
-        token = default_token_file(site).read_text().strip()
+        assert address is not None, "the daemon did not say where it listens"
         with httpx.Client(
-            base_url=link[1], headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False
+            base_url=address[1], headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False
         ) as client:
             yield process, client
     finally:

@@ -101,7 +101,7 @@ sa.Table(
     sa.Column("stream", sa.String(), primary_key=True),
     sa.Column("topic", sa.String(), primary_key=True),
     sa.Column("partition", sa.Integer(), primary_key=True),
-    sa.Column("offset", sa.Integer(), primary_key=True),
+    sa.Column("offset", sa.BigInteger(), primary_key=True, autoincrement=False),
     sa.Column("model", sa.String(), nullable=False),
     sa.Column("run", sa.Integer(), nullable=False),
     sa.Column("lumisection", sa.Integer(), nullable=False),
