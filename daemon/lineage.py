@@ -30,7 +30,7 @@ class Artefact:
 
 def run_artefact(model: str, run: int) -> Artefact:
     """Name one run of one model."""
-    return Artefact("run", f"{model} run {run}")
+    return Artefact("run", f"{model}/{run}")
 
 
 def add_edge(session: Session, child: Artefact, parent: Artefact, relation: str, *, now: datetime) -> None:

@@ -33,7 +33,7 @@ async def build(visit: Visit, services: Services) -> None:
     heading("Packages and boards")
     with ui.element("section").classes("lw-panel"):
         heading("Boards", 2)
-        ui.label("Asking every board how it is.").classes("lw-muted")
+        ui.label("Every board is asked every five seconds.").classes("lw-muted")
         Live(lambda: _boards(services), _show_boards, interval_s=5.0).start()
     await Live(lambda: _read(services), _show, interval_s=5.0).refresh()
 
