@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -74,13 +75,16 @@ def run_job(
     result_file.unlink(missing_ok=True)
     write_atomically(spec_file, spec.model_dump_json(indent=1).encode())
     try:
-        run_child(
-            [sys.executable, "-m", module, str(spec_file), str(result_file)],
-            log=folder / "job.log",
-            timeout_s=timeout_s,
-            stopping=stopping or Event(),
-            progress=progress,
-        )
+        # a job that is killed cannot clear up its temporary files: they go with this folder
+        with tempfile.TemporaryDirectory(prefix="work-", dir=folder) as temporary:
+            run_child(
+                [sys.executable, "-m", module, str(spec_file), str(result_file)],
+                log=folder / "job.log",
+                timeout_s=timeout_s,
+                stopping=stopping or Event(),
+                progress=progress,
+                environment={"TMPDIR": temporary},
+            )
     except ChildFailed:
         result = _read(result_file, kind)  # a job may say no with a full result
         if result is not None:

@@ -146,7 +146,7 @@ def build_app(services: Services) -> FastAPI:
 
 
 def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
-    """Serve a site until SIGTERM or SIGINT.
+    """Serve a site until SIGTERM, which is a good end, or SIGINT.
 
     Parameters
     ----------
@@ -161,6 +161,8 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
         Another process listens at the console's address; nothing was started.
     DaemonError
         Settings, secrets or database are not usable; nothing was started.
+    KeyboardInterrupt
+        After SIGINT, when everything is stopped.
     """
     say = announce or _say
     _set_up_logging()
@@ -175,11 +177,13 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
             server_header=False,
         )
         server = uvicorn.Server(config)
-        with _signals_end(server), daemon.running():
+        with _signals_end(server) as received, daemon.running():
             _greet(site, port, say)
             with _announced(site, port):
                 server.run(sockets=[listener])
         say("lumiwatch: stopped")
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt
 
 
 def bind(site: Site) -> socket.socket:
@@ -299,16 +303,21 @@ def _hosts(site: Site) -> list[str]:
 
 
 @contextmanager
-def _signals_end(server: uvicorn.Server) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the web server only, so that the rest is stopped in order after it."""
+def _signals_end(server: uvicorn.Server) -> Iterator[set[int]]:
+    """Let SIGTERM and SIGINT end the web server only, so that the rest is stopped in order after it.
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    Yields the signals that have come.
+    """
+    received: set[int] = set()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.add(number)
         server.should_exit = True  # heeded right after its start, when the signal came before
 
     # uvicorn has handlers of its own while it runs; it sends itself the signal again when it has stopped
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -339,7 +348,7 @@ def _greet(site: Site, port: int, say: Callable[[str], None]) -> None:
 def _set_up_logging() -> None:
     """Log to standard error: what the daemon does, and only warnings of the libraries below it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("kafka", "httpx", "dbos", "matplotlib"):
+    for noisy in ("kafka", "httpx", "dbos", "matplotlib", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

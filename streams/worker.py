@@ -35,8 +35,10 @@ def run_worker(settings: WorkerSettings) -> None:
         The settings cannot be used, or the broker or the database cannot be reached.
     """
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
-    for engine in ("faust", "mode", "aiokafka", "kafka", "streams.engine_transport"):
+    for engine in ("faust", "mode", "aiokafka", "streams.engine_transport"):
         logging.getLogger(engine).setLevel(logging.WARNING)
+    # used only to look at the broker and its topics: what went wrong there is said by `BrokerError`
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     app = build_app(settings)
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)

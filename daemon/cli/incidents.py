@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -69,21 +70,21 @@ def acknowledge(
     incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, comment: CommentOption = ""
 ) -> None:
     """Say that you look after an incident."""
-    _post(site, f"/incidents/{incident}/acknowledge", {"comment": comment})
+    _post(site, f"/incidents/{_part(incident)}/acknowledge", {"comment": comment})
     out.print(f"incident {incident} acknowledged")
 
 
 @app.command()
 def resolve(incident: IncidentArgument, comment: CommentOption, site: SiteOption = DEFAULT_SITE) -> None:
     """End an incident by hand."""
-    _post(site, f"/incidents/{incident}/resolve", {"comment": comment})
+    _post(site, f"/incidents/{_part(incident)}/resolve", {"comment": comment})
     out.print(f"incident {incident} resolved")
 
 
 @app.command()
 def respond(incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     """Ask for a new response to an incident, for example after a rejection."""
-    answer = _post(site, f"/incidents/{incident}/responses", {})
+    answer = _post(site, f"/incidents/{_part(incident)}/responses", {})
     if as_json:
         print_json(answer)
     else:
@@ -116,8 +117,13 @@ def prescale_out(
 
 def _decide(site: Path, response: str, kind: DecisionKind, comment: str, strategy: str | None = None) -> None:
     content = {"decision": kind.value, "strategy": strategy, "comment": comment, "via": "cli"}
-    _post(site, f"/responses/{response}/decisions", content)
+    _post(site, f"/responses/{_part(response)}/decisions", content)
     out.print(f"response {response}: {kind.value.replace('_', ' ')} recorded")
+
+
+def _part(identity: str) -> str:
+    """Write an id, whatever it holds, as one part of a path."""
+    return quote(identity, safe="")
 
 
 def _post(site: Path, path: str, content: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the check that a command made failed, 2 the input or the c
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the entry point of the distribution."""
     # systemd and containers stop with SIGTERM: leave every context in order, as after Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # what a command has to say of a broker is in its own line; the daemon, which has a log, sets this anew
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app(args=list(arguments) if arguments is not None else None)
     except CheckFailed as error:

@@ -1,8 +1,12 @@
 """`lumiwatch demo`, `serve` and `up` where they cannot run: nothing is made, nothing is started."""
 
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
+
+from daemon.demo.stage import prepare_folder
 
 
 @pytest.fixture
@@ -62,3 +66,16 @@ def test_a_folder_that_cannot_be_made_is_named(lumiwatch, tmp_path, folder):
     line = lumiwatch("demo", "--folder", tmp_path / folder, "--port", 0).line
     assert "name a" in line
     assert "--folder" in line
+
+
+def test_the_folder_of_a_demo_that_runs_is_left_alone(lumiwatch, tmp_path):
+    state = prepare_folder(tmp_path / "demo") / "state"
+    state.mkdir()
+    # stands in for the daemon of the other demo: whatever it answers, it is there
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        (state / "daemon-address").write_text(f"http://127.0.0.1:{server.server_address[1]}")
+        ended = lumiwatch("demo", "--folder", tmp_path / "demo", "--port", 0)
+    assert "holds a demo that still runs: end it, or name another with --folder" in ended.err
+    assert ended.code == 2
+    assert (state / "daemon-address").exists()

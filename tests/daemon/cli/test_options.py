@@ -1,6 +1,10 @@
 """Options that make no sense, alone or together."""
 
+import socket
+
 import pytest
+
+from streams import broker
 
 
 @pytest.fixture
@@ -86,3 +90,14 @@ def test_a_worker_needs_a_broker(lumiwatch, site, monkeypatch):
     assert "broker" in lumiwatch("worker", "--site", site).line
     monkeypatch.setenv("LUMIWATCH_KAFKA__BOOTSTRAP", "127.0.0.1:1")
     assert "no broker answers at 127.0.0.1:1: start it" in lumiwatch("worker", "--site", site).line
+
+
+def test_a_broker_that_takes_connections_and_says_nothing_is_named(lumiwatch, site, monkeypatch, caplog):
+    monkeypatch.setattr(broker, "ADMIN_TIMEOUT_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        monkeypatch.setenv("LUMIWATCH_KAFKA__BOOTSTRAP", address)
+        line = lumiwatch("worker", "--site", site).line
+    assert f"no broker answers at {address}" in line
+    # the client's own words would stand around that line
+    assert not [record for record in caplog.records if record.name.startswith("kafka")]
