@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote
 
 import httpx
 
@@ -17,7 +16,6 @@ from daemon.auth import default_token_file
 from daemon.errors import DaemonError, DaemonUnreachable, RequestRefused
 from daemon.settings import Site
 
-_NO_SUCH_ROUTE = "Not Found"
 _READY_TIMEOUT_S = 2.0
 TOKEN_VARIABLE = "LUMIWATCH_TOKEN_FILE"  # noqa: S105 - the name of a variable, not a secret
 
@@ -135,6 +133,4 @@ def _reason(answer: httpx.Response) -> str:
     except ValueError:
         content = None
     detail = content.get("detail") if isinstance(content, dict) else None
-    if answer.status_code == httpx.codes.NOT_FOUND and detail == _NO_SUCH_ROUTE:
-        return f"the daemon knows no {unquote(answer.request.url.path)}: check the id"
     return str(detail) if detail else f"the daemon answered {answer.status_code} to {answer.request.url.path}"

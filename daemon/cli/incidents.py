@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -12,9 +12,11 @@ from daemon import queries
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record, print_table
 from daemon.client import connect
 from daemon.database import open_database
+from daemon.errors import NotFound
 from daemon.records import DecisionKind, IncidentState
 from daemon.settings import load_site
 
+_IDENTITY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 app = typer.Typer(help="Incidents: list (default), show, ack, resolve, respond.")
 CommentOption = Annotated[str, typer.Option("--comment", "-m", help="For the record.")]
 IncidentArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="For example anomaly-1.")]
@@ -122,8 +124,10 @@ def _decide(site: Path, response: str, kind: DecisionKind, comment: str, strateg
 
 
 def _part(identity: str) -> str:
-    """Write an id, whatever it holds, as one part of a path."""
-    return quote(identity, safe="")
+    """Make sure that an id is one part of a path, and not a way to elsewhere."""
+    if not _IDENTITY.fullmatch(identity):
+        raise NotFound(f"{identity!r} is no id: find it with `lumiwatch incidents` and `incidents show`")
+    return identity
 
 
 def _post(site: Path, path: str, content: dict[str, Any]) -> Any:
