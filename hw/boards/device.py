@@ -90,7 +90,6 @@ class Device:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trusted_keys = tuple(trusted_keys)
-        self._folder = tempfile.TemporaryDirectory(prefix="lumiwatch-board-")
         self._counts = {"events": 0, "accepts": 0, "switches": 0, "boots": 0, "refusals": 0}
         self._epoch = 0
         self._result = Result.NONE
@@ -103,10 +102,6 @@ class Device:
         self._config = Lease(LEASE_S, clock)
         self._events = Lease(LEASE_S, clock)
         self._start(package)
-
-    def close(self) -> None:
-        """Remove the board's files."""
-        self._folder.cleanup()
 
     def read(self, address: int, count: int) -> Words:
         """Read consecutive words.
@@ -180,10 +175,12 @@ class Device:
 
     def _start(self, package: Package) -> None:
         """Make a verified package the running firmware; on failure nothing changes."""
-        path = Path(self._folder.name) / f"{package.id}-{self._epoch}.so"
-        path.write_bytes(package.image)
         model = package.model
-        image = CSim(path, model.n_inputs, model.n_words, model.structure_hash)
+        with tempfile.TemporaryDirectory(prefix="lumiwatch-board-") as folder:
+            path = Path(folder) / "image.so"
+            path.write_bytes(package.image)
+            # once it is mapped the file is not needed: nothing is left behind, however the board ends
+            image = CSim(path, model.n_inputs, model.n_words, model.structure_hash)
         self._firmware = _Firmware(package.id, model, image)
         self._identities = [(package.id, model.weights_hash)] * 2
         self._banks = [model.memory(), model.memory()]

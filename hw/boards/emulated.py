@@ -251,7 +251,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log.info("board answers at %s", server.address)
     with server:
         server.serve_forever(poll_interval=0.1)
-    device.close()
     return 0
 
 

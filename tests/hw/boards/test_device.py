@@ -37,9 +37,7 @@ def clock():
 
 @pytest.fixture
 def device(packages, clock):
-    made = Device(packages.first, packages.trusted, clock=clock)
-    yield made
-    made.close()
+    return Device(packages.first, packages.trusted, clock=clock)
 
 
 def one(device, register):
@@ -218,7 +216,6 @@ def test_the_board_itself_refuses_to_boot_what_it_cannot_trust(device, packages,
     assert boot(device, content, length=len(content) + 40) is Result.BAD_PACKAGE
     stranger = Device(packages.first, (), clock=Clock())
     assert boot(stranger, content) is Result.BAD_PACKAGE
-    stranger.close()
     inputs = random_inputs(20, 57)
     assert (score(device, inputs) == Emulator(packages.first.model).scores(inputs)).all()
 

@@ -237,3 +237,11 @@ time.sleep(60)
         time.sleep(0.05)
     with pytest.raises(BoardUnreachable):
         board.identify()
+
+
+def test_a_running_board_keeps_no_files_that_its_death_could_leave_behind(packages, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    with start_emulated_board(packages.first.path, packages.trusted_path) as running:
+        assert IPbusBoard(running.address).identify().package_id == packages.first.id
+        assert list(tmp_path.glob("lumiwatch-board-*")) == []
