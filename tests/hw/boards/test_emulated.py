@@ -243,5 +243,7 @@ def test_a_running_board_keeps_no_files_that_its_death_could_leave_behind(packag
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     with start_emulated_board(packages.first.path, packages.trusted_path) as running:
-        assert IPbusBoard(running.address).identify().package_id == packages.first.id
+        board = IPbusBoard(running.address)
+        assert board.identify().package_id == packages.first.id
+        board.close()
         assert list(tmp_path.glob("lumiwatch-board-*")) == []
