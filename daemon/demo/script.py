@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,8 +122,7 @@ class _Demo:
     def play(self) -> DemoSummary:
         dataset, package = self._commission()
         address = self._installation.start_board(MODEL, self._site.packages_dir / f"{package.id}.lwpkg")
-        identity = IPbusBoard(address).identify()
-        self._say(f"board    emulated, in a process of its own at {address}, runs {identity.package_id[:12]}")
+        self._say(f"board    emulated, in a process of its own at {address}, runs {_runs_on(address)[:12]}")
         self._installation.start_worker()
         detector = Detector(
             model=MODEL,
@@ -143,7 +142,7 @@ class _Demo:
             self._model,
             effect=self._options.effect,
             first_package=package.id,
-            board_package=IPbusBoard(address).identify().package_id,
+            board_package=_runs_on(address),
         )
 
     def _commission(self) -> tuple[Dataset, Package]:
@@ -311,6 +310,12 @@ class _Demo:
     def _bar(self, title: str) -> Iterator[Callable[[float, str], None]]:
         with progress(f"{title:<9}", console=self._console) as report:
             yield report
+
+
+def _runs_on(address: str) -> str:
+    """Ask a board which package it runs."""
+    with closing(IPbusBoard(address)) as board:
+        return board.identify().package_id
 
 
 def _first(items: list[dict[str, Any]]) -> dict[str, Any] | None:
