@@ -19,9 +19,8 @@ from retrain.records import record_result
 from retrain.train import MINIMUM_EVENTS, TrainSettings
 from streams.convert import convert
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES
-from tests.support.commands import RunningCommand, running
+from tests.support.commands import RunningCommand, lumiwatch, running
 from tests.support.daemon import copy_site
-from tests.support.demo import lumiwatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 EVENTS = 2000

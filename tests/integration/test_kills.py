@@ -22,7 +22,7 @@ from hw.errors import BoardUnreachable
 from hw.records import BoardOperationRecord
 from retrain.records import TrainingRow
 from streams.verdict import State
-from tests.support.demo import lumiwatch
+from tests.support.commands import lumiwatch
 from tests.support.plant import (
     ALARMED,
     DRIFT_FROM,

@@ -1,4 +1,4 @@
-"""A long `lumiwatch` command in a process of its own, to be watched and interrupted."""
+"""`lumiwatch` as people run it: one command to its end, or a long one that is watched and interrupted."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,19 +39,23 @@ class RunningCommand:
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
+    def descendants(self) -> list[psutil.Process]:
+        """Every process that the command has started, directly or not."""
+        return self.family()[1:]
+
     def interrupt(self) -> int:
         """Press Ctrl-C; returns the exit code when the command, its children and their ports are gone."""
         family = self.family()
         ports = listening(family)
         self.process.send_signal(signal.SIGINT)
         code = self.process.wait(30)
-        _, alive = psutil.wait_procs(family[1:], timeout=5)
+        _, alive = psutil.wait_procs(family[1:], timeout=10)
         assert alive == []
         assert not ports & listening(psutil.process_iter())
         return code
 
 
-def listening(processes) -> set[int]:
+def listening(processes: Iterable[psutil.Process]) -> set[int]:
     """TCP ports that processes listen on."""
     found: set[int] = set()
     for process in processes:
@@ -85,3 +89,16 @@ def running(screen: Path, *arguments: object, **environment: str) -> Iterator[Ru
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def lumiwatch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "daemon.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "400", **environment},
+        check=False,
+    )
