@@ -107,6 +107,7 @@ def test_an_operator_approves_in_the_browser(tmp_path: Path) -> None:
             page.goto(link)
             page.get_by_role("link", name="Look and decide").click()
             page.get_by_role("button", name="Approve").click()
+            page.get_by_role("button", name="Yes, approve").click()
             running.wait_for(r"Approved by local")
         code, summary = running.ended()
 
