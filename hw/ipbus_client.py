@@ -121,7 +121,8 @@ class IPbusClient:
                     f"board at {self.address} does not answer ({error or 'timeout'}): "
                     "check that it is running and that the address is right"
                 ) from error
-            except ProtocolError:
+            except BaseException:
+                # answers of an exchange that was cut short, by Ctrl-C for instance, are not for later ones
                 self._disconnect()
                 raise
         for request, reply in zip(requests, replies, strict=True):

@@ -95,6 +95,7 @@ def check_worker(running: Plant) -> None:
     running.kill("worker")
     running.wait(lambda: running.state() is ResponseState.PROPOSED, "a proposal")
     # the alarm has come, the lumisections after it may not be counted yet; and the daemon dies as well
+    running.wait(lambda: running.said.count("worker was started again") == 1, "the worker")
     running.kill("worker")
     running.kill("daemon")
     running.wait(lambda: len(running.judged()) >= ALARMED, "every verdict")

@@ -67,6 +67,11 @@ def listening(processes: Iterable[psutil.Process]) -> set[int]:
     return found
 
 
+def _heed_ctrl_c() -> None:
+    """Undo what a shell does to background jobs, also when these tests are one: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(screen: Path, *arguments: object, **environment: str) -> Iterator[RunningCommand]:
     """Start a command; whatever happens, nothing of it is left behind."""
@@ -77,6 +82,7 @@ def running(screen: Path, *arguments: object, **environment: str) -> Iterator[Ru
             stdout=sink,
             stderr=subprocess.STDOUT,
             env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1", **environment},
+            preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - one system call, no lock is taken
         )
     command = RunningCommand(process, screen)
     try:

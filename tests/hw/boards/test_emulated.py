@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from hw import ipbus_client
 from hw.board import Board
 from hw.boards.emulated import start_emulated_board
 from hw.boards.ipbus import IPbusBoard
@@ -247,3 +249,20 @@ def test_a_running_board_keeps_no_files_that_its_death_could_leave_behind(packag
         assert board.identify().package_id == packages.first.id
         board.close()
         assert list(tmp_path.glob("lumiwatch-board-*")) == []
+
+
+@pytest.mark.parametrize("moment", [1, 3, 5])
+def test_an_exchange_cut_short_by_ctrl_c_leaves_no_answer_for_the_next(board, packages, monkeypatch, moment):
+    receive, calls = ipbus_client._receive, itertools.count()
+
+    def interrupted(connection):
+        if next(calls) == moment:
+            raise KeyboardInterrupt
+        return receive(connection)
+
+    monkeypatch.setattr(ipbus_client, "_receive", interrupted)
+    inputs = random_inputs(500, 57)
+    with pytest.raises(KeyboardInterrupt):
+        board.process(inputs)
+
+    assert (board.process(inputs).scores == Emulator(packages.first.model).scores(inputs)).all()
