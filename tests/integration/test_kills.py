@@ -52,6 +52,10 @@ def check_resolved_once(records: Records, first_package: str, response_id: str =
     response = records.response(response_id)
     assert response is not None
     assert response.state is ResponseState.SUCCEEDED, response.outcome
+    # the response is over in one transaction, the record of its last step follows in another
+    wait_for(lambda: records.step("close", response_id) is StepState.DONE, "the record of the last step")
+    response = records.response(response_id)
+    assert response is not None
     assert {step.state for step in response.steps} == {StepState.DONE}
     assert [decision.operator for decision in response.decisions] == ["local"]
     assert records.board().package_id == response.candidate_package != first_package
