@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test bench check format lock clean
 
 help:
 	@echo "make demo  [ARGS=--auto-approve]   the whole loop on this machine"
 	@echo "make test  [ARGS=tests/hw]         every test"
+	@echo "make bench [ARGS='--write fill']   how fast it is, each number with its baseline"
 	@echo "make check                         formatting, lint, types, import rules, the lock"
 	@echo "make format | lock | clean"
 
@@ -30,6 +31,9 @@ demo: setup
 test: setup
 	@deploy/system-packages.sh compiler browser
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
