@@ -29,7 +29,7 @@ demo: setup
 	@$(BIN)/lumiwatch demo $(ARGS)
 
 test: setup
-	@deploy/system-packages.sh compiler browser
+	@deploy/system-packages.sh compiler browser database
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what Python cannot bring, where that is possible (root and apt); otherwise says in one line what to install.
-# usage: deploy/system-packages.sh [compiler] [browser]
+# usage: deploy/system-packages.sh [compiler] [browser] [database]
 set -euo pipefail
 
 missing=()
@@ -8,7 +8,9 @@ for need in "$@"; do
   case "$need" in
     compiler) command -v g++ >/dev/null || missing+=(g++) ;;
     browser) command -v chromium >/dev/null || missing+=(chromium) ;;
-    *) echo "system-packages.sh knows 'compiler' and 'browser', not '$need'" >&2; exit 2 ;;
+    # the tests start a server of their own from its programs; none of Debian's clusters has to run
+    database) command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql) ;;
+    *) echo "system-packages.sh knows 'compiler', 'browser' and 'database', not '$need'" >&2; exit 2 ;;
   esac
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
