@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -191,6 +192,11 @@ def decode_batch(payload: bytes, contract: Contract) -> Batch:
         accept=accept,
         input_names=contract.input_names,
     )
+
+
+def digest(payload: bytes) -> int:
+    """Return the CRC-32C of a message (uint32): it tells whether two messages hold the same."""
+    return int(crc32c.crc32c(payload))
 
 
 def batch_model(payload: bytes) -> str:

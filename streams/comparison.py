@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams.errors import SummaryError
 from streams.statistics import ks_from_counts, rate_pull
-from streams.summary import Counts, Layout, Summary
+from streams.summary import Counts, Summary
 
 INPUTS: Final = "inputs"
 SCORE: Final = "score"
@@ -34,8 +34,10 @@ class Comparison:
     input_mean_shift
         Mean of the window minus mean of the reference of each input, in codes (LSB), flow bins counting as
         one code beyond the range; shape (n_inputs,).
+    input_size
+        ``sqrt(n m / (n + m))`` of each input, shape (n_inputs,): a distance times this is the scaled statistic.
     size
-        ``sqrt(n m / (n + m))``: a distance times this is the scaled statistic.
+        The same of the events.
     score_distance
         Kolmogorov-Smirnov distance of the score.
     rate_pull
@@ -46,6 +48,7 @@ class Comparison:
 
     input_distance: Floats
     input_mean_shift: Floats
+    input_size: Floats
     size: float
     score_distance: float
     rate_pull: float
@@ -76,6 +79,8 @@ class Comparison:
         """Significance of the difference in one family: the number that thresholds are set for."""
         if family == RATE:
             return abs(self.rate_pull)
+        if family == INPUTS:
+            return float((self.input_distance * self.input_size).max(initial=0.0))
         return self.effect(family) * self.size
 
 
@@ -93,10 +98,11 @@ def compare(window: Summary, expected: Summary) -> Comparison:
             "compared: build a reference under the contract in use"
         )
     n, m = window.n_events, expected.n_events
-    distance, shift = _compare_inputs(window.inputs, n, expected.inputs, m, window.layout)
+    distance, shift, input_size = _compare_inputs(window, expected)
     return Comparison(
         input_distance=distance,
         input_mean_shift=shift,
+        input_size=input_size,
         size=float(np.sqrt(n * m / (n + m))) if n and m else 0.0,
         score_distance=ks_from_counts(window.score, expected.score).distance,
         rate_pull=rate_pull(window.n_accept, n, expected.n_accept, m),
@@ -105,18 +111,31 @@ def compare(window: Summary, expected: Summary) -> Comparison:
     )
 
 
-def _compare_inputs(first: Counts, n: int, second: Counts, m: int, layout: Layout) -> tuple[Floats, Floats]:
-    """Distances and mean shifts of all inputs at once.
+def _compare_inputs(window: Summary, expected: Summary) -> tuple[Floats, Floats, Floats]:
+    """Distances, mean shifts and sizes of all inputs at once; 0 for those that are empty in either sample.
 
-    Every input's histogram adds up to the number of events, so one running sum over the flat difference
-    of densities starts anew at 0 with each input. The mean shift is minus the sum of that running sum.
+    The difference of the two densities adds up to zero over each histogram, so one running sum over all of
+    them starts anew at 0 with each input. The mean shift is minus the sum of that running sum.
     """
-    if not n or not m or not layout.n_inputs:
-        return np.zeros(layout.n_inputs), np.zeros(layout.n_inputs)
-    # integer arithmetic, so that the sum over thousands of bins is exact
-    running = np.cumsum(first * m - second * n)
+    layout = window.layout
+    if not layout.n_inputs:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
     starts = np.array(layout.starts[:-1])
-    scale = 1.0 / (float(n) * float(m))
+    n, m = _totals(window, starts), _totals(expected, starts)
+    sizes = np.diff(layout.starts)
+    # integer arithmetic, so that the sum over thousands of bins is exact
+    running = np.cumsum(window.inputs * np.repeat(m, sizes) - expected.inputs * np.repeat(n, sizes))
+    both = (n > 0) & (m > 0)
+    scale = np.divide(1.0, n.astype(np.float64) * m, out=np.zeros(len(n)), where=both)
     distance = np.maximum.reduceat(np.abs(running), starts) * scale
     shift = -np.add.reduceat(running.astype(np.float64), starts) * scale
-    return distance, shift
+    size = np.sqrt(np.divide(n.astype(np.float64) * m, n + m, out=np.zeros(len(n)), where=both))
+    return distance, shift, size
+
+
+def _totals(summary: Summary, starts: npt.NDArray[np.intp]) -> Counts:
+    """Entries of each input's histogram."""
+    if not summary.layout.own_totals:
+        return np.full(len(starts), summary.n_events, dtype=np.int64)
+    totals: Counts = np.add.reduceat(summary.inputs, starts)
+    return totals

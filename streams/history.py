@@ -31,12 +31,15 @@ class ClosedWindow:
         Whether every expected batch had arrived.
     late_events
         Events that came after it had closed first.
+    n_batches
+        Batches counted in it.
     """
 
     summary: Summary
     conditions: Conditions | None
     complete: bool
     late_events: int
+    n_batches: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def closed_windows(
             known = session.get(ConditionsRow, (row.model, row.run, row.lumisection))
             conditions = Conditions.model_validate_json(known.document) if known is not None else None
             result.append(
-                ClosedWindow(decode_summary(row.summary), conditions, row.complete, row.late_events)
+                ClosedWindow(
+                    decode_summary(row.summary), conditions, row.complete, row.late_events, row.n_batches
+                )
             )
         return result
 

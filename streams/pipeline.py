@@ -17,18 +17,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from streams.batch import Batch, batch_model, decode_batch
+from streams.batch import Batch, batch_model, decode_batch, digest
 from streams.conditions import decode_conditions
 from streams.errors import MalformedMessage, StreamsError
 from streams.judge import MonitoredModel
 from streams.recorder import Recorder
-from streams.summary import SourceOffset, summarise
+from streams.summary import Summary, summarise
 from streams.summary_codec import decode_summary, encode_summary
-from streams.windows import Folded, WindowStore
+from streams.windows import Outcome, WindowStore
 
 logger = logging.getLogger(__name__)
 
-SOURCE_HEADER: Final = "lumiwatch-source"
 MAX_DEAD_PAYLOAD_BYTES: Final = 64 * 1024
 EXIT_FAILED: Final = 70
 
@@ -105,17 +104,16 @@ class Pipeline:
     async def summarise(self, event: Any) -> None:
         """Turn a batch into its summary."""
 
-        def work() -> tuple[str, str, bytes]:
+        def work() -> tuple[str, bytes]:
             batch, contract = self._decode_batch(event.value)
-            offset = SourceOffset(event.message.topic, event.message.partition, event.message.offset)
-            payload = encode_summary(summarise(batch, contract, offset))
+            payload = encode_summary(summarise(batch, contract, digest(event.value)))
             self._record(batch)
-            return batch.model, batch.source, payload
+            return batch.model, payload
 
-        async def deliver(result: tuple[str, str, bytes]) -> None:
-            model, source, payload = result
+        async def deliver(result: tuple[str, bytes]) -> None:
+            model, payload = result
             # one model, one partition: its windows are merged by one worker, in order
-            await _send(self._topics.summaries, model.encode(), payload, {SOURCE_HEADER: source.encode()})
+            await _send(self._topics.summaries, model.encode(), payload)
             self.counters.batches += 1
 
         await self._handle(event, self._counting, work, deliver)
@@ -123,24 +121,22 @@ class Pipeline:
     async def merge(self, event: Any) -> None:
         """Fold a summary into its window, and close the window if that completed it."""
 
-        def work() -> tuple[Any, str]:
-            return decode_summary(_content(event.value)), _source(event.message.headers)
-
-        async def store(result: tuple[Any, str]) -> None:
-            summary, source = result
-            folded = await self._in_database(
-                lambda: self._store.fold_summary(summary, source, datetime.now(UTC))
+        async def store(summary: Summary) -> None:
+            (folded,) = await self._in_database(
+                lambda: self._store.fold_summaries([summary], datetime.now(UTC))
             )
+            if folded.outcome is Outcome.REFUSED:
+                raise MalformedMessage(folded.reason)
             self.counters.summaries += 1
-            self.counters.repeated += folded is Folded.REPEATED
-            self.counters.late += folded is Folded.LATE
-            if folded is Folded.LATE:
+            self.counters.repeated += folded.outcome is Outcome.REPEATED
+            self.counters.late += folded.outcome is Outcome.LATE
+            if folded.outcome is Outcome.LATE:
                 logger.warning(
                     "late data for %s LS %d of run %d", summary.model, summary.lumisection, summary.run
                 )
             await self._close(summary.model, summary.run)
 
-        await self._handle(event, self._counting, work, store)
+        await self._handle(event, self._counting, lambda: decode_summary(_content(event.value)), store)
 
     async def conditions(self, event: Any) -> None:
         """Keep conditions, and close the lumisection's windows if that completed them."""
@@ -262,20 +258,12 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
 
 
-async def _send(topic: Any, key: bytes, value: bytes, headers: Mapping[str, bytes] | None = None) -> None:
+async def _send(topic: Any, key: bytes, value: bytes) -> None:
     """Send and wait until the broker has it."""
-    await (await topic.send(key=key, value=value, headers=dict(headers or {})))
+    await (await topic.send(key=key, value=value))
 
 
 def _content(value: Any) -> bytes:
     if not isinstance(value, bytes):
         raise MalformedMessage("message without content: send what the topic is for")
     return value
-
-
-def _source(headers: Any) -> str:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    for key, value in pairs:
-        if key == SOURCE_HEADER and isinstance(value, bytes):
-            return value.decode(errors="replace")
-    raise MalformedMessage(f"summary without the header {SOURCE_HEADER}: it must name the batch's source")

@@ -70,20 +70,17 @@ class WindowRow(SQLModel, table=True):
 class BatchRow(SQLModel, table=True):
     """One batch that a window holds, written in the same transaction: what is here is never counted again.
 
-    ``stream`` is the identity of the topic, because a topic made anew counts its offsets from 0 again.
+    ``digest`` (CRC-32C of the message) tells a batch that came twice from a sequence that was used again.
     """
 
     __tablename__ = "stream_batches"
-    __table_args__ = (Index("ix_stream_batches_place", "model", "run", "lumisection", "source"),)
 
-    stream: str = Field(primary_key=True)
-    topic: str = Field(primary_key=True)
-    partition: int = Field(primary_key=True)
-    offset: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    model: str
-    run: int
-    lumisection: int
-    source: str
+    model: str = Field(primary_key=True)
+    run: int = Field(primary_key=True)
+    lumisection: int = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    digest: int = Field(sa_column=Column(BigInteger, nullable=False))
     n_events: int
     window_id: int = Field(foreign_key="stream_windows.id", index=True)
 

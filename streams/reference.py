@@ -299,4 +299,4 @@ def _pool(summaries: Sequence[Summary]) -> Summary:
     """Add lumisections up; what is pooled belongs to none of them."""
     if len({(part.model, part.contract_hash, part.package) for part in summaries}) > 1:
         raise ReferenceProblem("lumisections of several models, contracts or packages: choose one of each")
-    return merge_all(replace(part, run=0, lumisection=0, sources=()) for part in summaries)
+    return merge_all(replace(part, run=0, lumisection=0, batch=None) for part in summaries)

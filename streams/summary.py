@@ -2,8 +2,8 @@
 
 Every integer input keeps one histogram at full resolution, so whatever is asked of a window later can
 still be computed exactly. All counts of one kind lie in one flat array; a `Layout` says where each
-histogram begins. Merging is adding, hence associative and commutative, and a summary knows which
-messages it counts, so that none is counted twice.
+histogram begins. Merging is adding, hence associative and commutative. A summary of one batch carries
+that batch's identity, by which whoever merges counts none twice.
 """
 
 from collections.abc import Iterable
@@ -26,12 +26,16 @@ MAP_ETA_BINS: Final = 32
 MAP_PHI_BINS: Final = 36
 
 
-class SourceOffset(NamedTuple):
-    """Where one summarised message came from."""
+class BatchId(NamedTuple):
+    """What names a batch within its model, run and lumisection, and what it held.
 
-    topic: str
-    partition: int
-    offset: int
+    Two messages of one source and sequence are the same batch, sent or delivered twice. `digest` (CRC-32C of
+    the message, see `streams.batch.digest`) tells a repetition from a sequence that was used again.
+    """
+
+    source: str
+    sequence: int
+    digest: int
 
 
 class Axis(NamedTuple):
@@ -61,12 +65,16 @@ class Layout:
 
     The histogram of input ``i`` occupies ``[starts[i], starts[i+1])`` of the input counts: first
     underflow, then one bin for each code from ``minimums[i]`` to ``maximums[i]``, last overflow.
+
+    ``own_totals``: the histograms were filled elsewhere, each with its own number of entries, and there is
+    no score. Else every event stands once in every input's histogram and once in the score's.
     """
 
     input_names: tuple[str, ...]
     minimums: tuple[int, ...]
     maximums: tuple[int, ...]
     maps: tuple[ObjectMap, ...]
+    own_totals: bool = False
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -98,12 +106,14 @@ class Summary:
     ----------
     package
         Identity of the firmware package that scored the events.
-    sources
-        The messages counted here, in order; empty for counts made offline.
+    batch
+        Identity of the one batch counted here; None for merged windows and for counts made offline.
     simulated
         At least one event comes from a replay or a simulation.
     n_events, n_accept
         Events, and how many of them the firmware accepted.
+    n_checked, n_mismatched
+        Events that were run through the bit-accurate emulator too, and those whose outputs differed.
     inputs, score, maps
         int64 counts, flat, as `layout` and `score_bins` describe. Read-only.
     """
@@ -113,7 +123,7 @@ class Summary:
     run: int
     lumisection: int
     package: str
-    sources: tuple[SourceOffset, ...]
+    batch: BatchId | None
     simulated: bool
     n_events: int
     n_accept: int
@@ -121,6 +131,8 @@ class Summary:
     inputs: Counts
     score: Counts
     maps: Counts
+    n_checked: int = 0
+    n_mismatched: int = 0
 
     def __post_init__(self) -> None:
         shapes = (self.inputs.shape, self.score.shape, self.maps.shape)
@@ -182,15 +194,15 @@ def layout_of(contract: Contract) -> Layout:
     return known
 
 
-def summarise(batch: Batch, contract: Contract, source: SourceOffset | None = None) -> Summary:
+def summarise(batch: Batch, contract: Contract, digest: int | None = None) -> Summary:
     """Count one batch.
 
     Parameters
     ----------
     batch
         A batch made under `contract`.
-    source
-        Where its message came from; None offline.
+    digest
+        Of its message (`streams.batch.digest`); None offline, where the summary gets no identity.
 
     Raises
     ------
@@ -208,7 +220,7 @@ def summarise(batch: Batch, contract: Contract, source: SourceOffset | None = No
         run=batch.run,
         lumisection=batch.lumisection,
         package=batch.package,
-        sources=() if source is None else (source,),
+        batch=None if digest is None else BatchId(batch.source, batch.sequence, digest),
         simulated=batch.simulated,
         n_events=batch.n_events,
         n_accept=int(np.count_nonzero(batch.accept)),
@@ -254,7 +266,7 @@ def merge(first: Summary, second: Summary) -> Summary:
     Raises
     ------
     SummaryError
-        Model, contract, run, lumisection or package differ, or both count the same message.
+        Model, contract, run, lumisection or package differ, or both count the same batch.
     """
     if first.key != second.key or first.layout != second.layout:
         names = ("model", "contract", "run", "lumisection", "package")
@@ -262,18 +274,18 @@ def merge(first: Summary, second: Summary) -> Summary:
         raise SummaryError(
             f"summaries differ in {', '.join(differing) or 'layout'}: merge within one window only"
         )
-    twice = set(first.sources) & set(second.sources)
-    if twice:
-        source = min(twice)
+    if first.batch is not None and second.batch is not None and first.batch[:2] == second.batch[:2]:
         raise SummaryError(
-            f"message {source.topic}[{source.partition}]@{source.offset} is in both summaries: merge it once"
+            f"batch {first.batch.sequence} of '{first.batch.source}' is in both summaries: merge it once"
         )
     return replace(
         first,
-        sources=tuple(sorted((*first.sources, *second.sources))),
+        batch=None,
         simulated=first.simulated or second.simulated,
         n_events=first.n_events + second.n_events,
         n_accept=first.n_accept + second.n_accept,
+        n_checked=first.n_checked + second.n_checked,
+        n_mismatched=first.n_mismatched + second.n_mismatched,
         inputs=first.inputs + second.inputs,
         score=first.score + second.score,
         maps=first.maps + second.maps,

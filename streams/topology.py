@@ -12,7 +12,6 @@ from typing import Any
 import faust
 
 from streams.batch import MAX_BATCH_BYTES
-from streams.broker import topic_identity
 from streams.database import open_engine
 from streams.engine_transport import use_short_fetches
 from streams.pipeline import Pipeline, Topics
@@ -45,7 +44,6 @@ def build_app(settings: WorkerSettings) -> faust.App:
     require_tables(engine)
     store = WindowStore(
         engine,
-        stream=topic_identity(settings.bootstrap, BATCHES),
         models=models,
         allowed_lateness=settings.allowed_lateness,
     )

@@ -1,11 +1,13 @@
 """Windows: folds summaries in exactly once, and closes windows when everything has arrived or time is up.
 
-A summary and the offset of the batch it counts are written in one transaction, so redelivery changes
-nothing and a kill at any moment loses nothing. Data time places events; wall time, handed in as ``now``,
-only decides how long to wait. Knows no broker.
+A summary and the identity of the batch it counts are written in one transaction, so a batch that is
+delivered or sent again changes nothing, and a kill at any moment loses nothing. Data time places events;
+wall time, handed in as ``now``, only decides how long to wait. Knows no broker.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -15,7 +17,7 @@ from sqlmodel import Session, col, func, select
 
 from streams.conditions import Conditions
 from streams.database import read_session, write_session
-from streams.errors import MalformedMessage, SummaryError
+from streams.errors import MalformedMessage
 from streams.judge import Judge, MonitoredModel
 from streams.records import AssessmentRow, BatchRow, ConditionsRow, WindowRow, WindowState
 from streams.summary import Summary, layout_of, merge
@@ -33,12 +35,33 @@ class Place(NamedTuple):
     lumisection: int
 
 
-class Folded(StrEnum):
-    """What became of a summary."""
+class Outcome(StrEnum):
+    """What can become of a summary.
+
+    ``late``: its window had been closed; its events are counted and the window waits to be assessed again.
+    ``refused``: it fits no window, or its batch's sequence was used before for other events.
+    """
 
     ADDED = "added"
     REPEATED = "repeated"
     LATE = "late"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What became of a summary.
+
+    Attributes
+    ----------
+    outcome
+        See `Outcome`.
+    reason
+        Why it was refused; empty otherwise.
+    """
+
+    outcome: Outcome
+    reason: str = ""
 
 
 class WindowStore:
@@ -48,8 +71,6 @@ class WindowStore:
     ----------
     engine
         From `streams.database.open_engine`, with this package's tables.
-    stream
-        Identity of the batches topic (`streams.broker.topic_identity`).
     models
         The monitored models by name; others are refused.
     allowed_lateness
@@ -61,71 +82,47 @@ class WindowStore:
         self,
         engine: Engine,
         *,
-        stream: str,
         models: Mapping[str, MonitoredModel],
         allowed_lateness: timedelta = DEFAULT_LATENESS,
     ) -> None:
         self._engine = engine
-        self._stream = stream
         self._models = models
         self._lateness = allowed_lateness
         self._judge = Judge(models)
         self._begun: datetime | None = None
         self._first_message: datetime | None = None
 
-    def fold_summary(self, summary: Summary, source: str, now: datetime) -> Folded:
-        """Add the summary of one batch to its window, unless it was added before.
+    def fold_summaries(self, summaries: Sequence[Summary], now: datetime) -> list[Folded]:
+        """Add the summaries of batches to their windows, each unless it was added before.
+
+        All of one model are stored in one transaction; when this returns, all are.
 
         Parameters
         ----------
-        summary
-            Of exactly one batch, with the batch's offset.
-        source
-            Name of the batch's producer.
+        summaries
+            Each of exactly one batch, with that batch's identity.
         now
             Aware UTC.
 
         Returns
         -------
-        Folded
-            ``LATE`` if the window had been closed: its events are counted and the window waits to be
-            assessed again.
-
-        Raises
-        ------
-        MalformedMessage
-            The model is unknown, or the summary does not fit its contract or window.
+        What became of each, in order.
         """
-        self._check(summary)
         self._begun = self._begun or now
         self._first_message = self._first_message or now
-        offset = summary.sources[0]
-        with write_session(self._engine, lock=summary.model) as session:
-            if session.get(BatchRow, (self._stream, *offset)) is not None:
-                return Folded.REPEATED
-            window = _add(session, summary, now)
-            late = window.state == WindowState.CLOSED
-            if late:
-                window.late_events += summary.n_events
-            session.add(window)
-            session.flush()
-            if window.id is None:
-                raise AssertionError("a stored row has an id")
-            session.add(
-                BatchRow(
-                    stream=self._stream,
-                    topic=offset.topic,
-                    partition=offset.partition,
-                    offset=offset.offset,
-                    model=summary.model,
-                    run=summary.run,
-                    lumisection=summary.lumisection,
-                    source=source,
-                    n_events=summary.n_events,
-                    window_id=window.id,
-                )
-            )
-        return Folded.LATE if late else Folded.ADDED
+        results: dict[int, Folded] = {}
+        by_model: dict[str, list[int]] = defaultdict(list)
+        for index, summary in enumerate(summaries):
+            reason = self._reason_to_refuse(summary)
+            if reason:
+                results[index] = Folded(Outcome.REFUSED, reason)
+            else:
+                by_model[summary.model].append(index)
+        for model, indices in by_model.items():
+            with write_session(self._engine, lock=model) as session:
+                for index in indices:
+                    results[index] = _fold(session, summaries[index], now)
+        return [results[index] for index in range(len(summaries))]
 
     def record_conditions(self, conditions: Conditions, now: datetime) -> None:
         """Keep the conditions of a lumisection; once its end is known, only another end replaces them.
@@ -211,17 +208,18 @@ class WindowStore:
                 row.published = True
                 session.add(row)
 
-    def _check(self, summary: Summary) -> None:
+    def _reason_to_refuse(self, summary: Summary) -> str:
         model = self._models.get(summary.model)
         if model is None:
-            raise MalformedMessage(f"summary of unknown model '{summary.model:.40}': add it to the site")
+            return f"summary of unknown model '{summary.model:.40}': add it to the site"
         if summary.contract_hash != model.contract.hash or summary.layout != layout_of(model.contract):
-            raise MalformedMessage(
+            return (
                 f"summary under contract {summary.contract_hash[:12]}, this worker has "
                 f"{model.contract.hash[:12]}: update one of them"
             )
-        if len(summary.sources) != 1:
-            raise MalformedMessage(f"summary of {len(summary.sources)} batches: send one for each batch")
+        if summary.batch is None:
+            return "summary names no batch: say which source and sequence it counts"
+        return ""
 
     def _close(self, place: Place, now: datetime) -> list[Verdict]:
         with write_session(self._engine, lock=place.model) as session:
@@ -283,6 +281,42 @@ class WindowStore:
         return verdicts
 
 
+def _fold(session: Session, summary: Summary, now: datetime) -> Folded:
+    if summary.batch is None:
+        raise AssertionError("checked before")
+    source, sequence, digest = summary.batch
+    known = session.get(BatchRow, (summary.model, summary.run, summary.lumisection, source, sequence))
+    if known is not None and known.digest == digest:
+        return Folded(Outcome.REPEATED)
+    if known is not None:
+        return Folded(
+            Outcome.REFUSED,
+            f"batch {sequence} of '{source:.40}' in LS {summary.lumisection} of run {summary.run} was "
+            "counted before with other content: number the batches of a lumisection without repetition",
+        )
+    window = _add(session, summary, now)
+    late = window.state == WindowState.CLOSED
+    if late:
+        window.late_events += summary.n_events
+    session.add(window)
+    session.flush()
+    if window.id is None:
+        raise AssertionError("a stored row has an id")
+    session.add(
+        BatchRow(
+            model=summary.model,
+            run=summary.run,
+            lumisection=summary.lumisection,
+            source=source,
+            sequence=sequence,
+            digest=digest,
+            n_events=summary.n_events,
+            window_id=window.id,
+        )
+    )
+    return Folded(Outcome.LATE if late else Outcome.ADDED)
+
+
 def _add(session: Session, summary: Summary, now: datetime) -> WindowRow:
     """Return the window with the summary merged in; made if it is the first."""
     window = session.exec(
@@ -304,12 +338,9 @@ def _add(session: Session, summary: Summary, now: datetime) -> WindowRow:
             opened_at=now,
             updated_at=now,
         )
-        merged = summary
+        merged = replace(summary, batch=None)
     else:
-        try:
-            merged = merge(decode_summary(window.summary), summary)
-        except SummaryError as error:
-            raise MalformedMessage(f"summary does not fit its window: {error}") from error
+        merged = merge(decode_summary(window.summary), summary)
     window.summary = encode_summary(merged)
     window.n_batches += 1
     window.n_events, window.n_accept = merged.n_events, merged.n_accept

@@ -1,18 +1,15 @@
 """The schema of the database: new, older, newer, unversioned, upgraded by several processes at once.
 
-On SQLite always; on PostgreSQL too where LUMIWATCH_TEST_POSTGRES is the URL of a server whose user may create
-databases, for instance ``postgresql+psycopg://lumiwatch@127.0.0.1/postgres``.
+On SQLite and on PostgreSQL.
 """
 
 import importlib
 import io
-import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-import uuid
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +28,10 @@ from daemon.errors import DatabaseUnusable
 from daemon.installation import Installation
 from daemon.migrations import HEAD, VERSION_TABLE, recorded_version
 from daemon.migrations.upgrade import VERSIONS, steps, upgrade
+from daemon.migrations.versions import m0001_first_tables as first
 from streams.records import BatchRow, WindowRow
 
 ROOT = Path(__file__).parents[2]
-POSTGRES = os.environ.get("LUMIWATCH_TEST_POSTGRES")
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 for package in ("streams", "hw", "retrain", "daemon"):
@@ -47,17 +44,8 @@ for package in ("streams", "hw", "retrain", "daemon"):
 def url(request, tmp_path):
     """Return the URL of a database that nobody has opened yet."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/site.db"
-        return
-    if POSTGRES is None:
-        pytest.skip("LUMIWATCH_TEST_POSTGRES names no PostgreSQL server")
-    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
-    name = f"lumiwatch_{uuid.uuid4().hex}"
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        yield server.url.set(database=name).render_as_string(hide_password=False)
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
+        return f"sqlite:///{tmp_path}/site.db"
+    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
@@ -131,13 +119,24 @@ def add_window_with_batch(engine):
         )  # fmt: skip
         session.add(window)
         session.flush()
-        place = {"stream": "s", "topic": "t", "partition": 0, "offset": 0}
-        session.add(
-            BatchRow(
-                **place, model="anomaly", run=1, lumisection=2, source="a", n_events=1, window_id=window.id
-            )
-        )
+        place = {"model": "anomaly", "run": 1, "lumisection": 2, "source": "a", "sequence": 0}
+        session.add(BatchRow(**place, digest=7, n_events=1, window_id=window.id))
         session.commit()
+
+
+def add_batch_of_the_first_schema(engine, offset):
+    tables = first.METADATA.tables
+    place = {"model": "anomaly", "run": 1, "lumisection": offset}
+    window = tables["stream_windows"].insert().values(
+        **place, package="p", contract_hash="c", state="open", complete=False, simulated=False, n_batches=1,
+        n_events=1, n_accept=0, late_events=0, assessed_events=0, revision=0, summary=b"s",
+        opened_at=NOW, updated_at=NOW,
+    )  # fmt: skip
+    with engine.begin() as connection:
+        (window_id,) = connection.execute(window).inserted_primary_key
+        batch = {"stream": "s", "topic": "t", "partition": 0, "offset": offset, "source": "a", "n_events": 1}
+        rows = tables["stream_batches"].insert()
+        connection.execute(rows.values(**(place | {"lumisection": 2}), **batch, window_id=window_id))
 
 
 def batches_in_windows(engine):
@@ -263,13 +262,16 @@ def test_a_newer_database_is_refused(url, bare, opened):
 
 
 def test_a_database_from_before_versions_is_adopted_if_it_is_the_first_schema(url, bare, opened):
-    SQLModel.metadata.create_all(bare)
-    add_window_with_batch(bare)
+    first.METADATA.create_all(bare)
+    for offset in (3, 4):
+        add_batch_of_the_first_schema(bare, offset)
 
     engine = opened(url)
 
     assert version(engine) == HEAD
-    assert batches_in_windows(engine) == 1
+    assert batches_in_windows(engine) == 2
+    with Session(engine) as session:
+        assert sorted(session.exec(select(BatchRow.sequence)).all()) == [-2, -1]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_a_database_from_before_versions_is_adopted_if_it_is_the_first_schema(ur
     ],
 )
 def test_a_database_from_before_versions_that_differs_is_refused_and_stays(url, bare, change, said):
-    SQLModel.metadata.create_all(bare)
+    first.METADATA.create_all(bare)
     with bare.begin() as connection:
         connection.execute(text(change))
 

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from streams import pipeline as module
-from streams.batch import encode_batch
+from streams.batch import digest, encode_batch
 from streams.conditions import encode_conditions
 from streams.database import open_engine
 from streams.judge import MonitoredModel
-from streams.pipeline import SOURCE_HEADER, Pipeline, Topics
+from streams.pipeline import Pipeline, Topics
 from streams.recorder import Recorder, RecorderSettings
 from streams.records import create_tables
-from streams.summary_codec import decode_summary
+from streams.summary_codec import decode_summary, encode_summary
 from streams.topics import BATCHES, CONDITIONS, SUMMARIES
 from streams.windows import WindowStore
 from tests.support.streams import MODEL, FakeEvent, FakeMessage, FakeTopic, conditions
@@ -39,7 +39,7 @@ def build(engine, contract, failures):
 
     def make(recorder=None):
         models = {MODEL: MonitoredModel(contract)}
-        store = WindowStore(engine, stream="topic-1", models=models)
+        store = WindowStore(engine, models=models)
         topics = Topics(FakeTopic(), FakeTopic(), FakeTopic())
         return Pipeline(models, store, topics, recorder, fail=lambda: failures.append(1)), topics
 
@@ -47,7 +47,7 @@ def build(engine, contract, failures):
 
 
 def _letter(topics):
-    ((_, value, _),) = topics.dead_letters.sent
+    ((_, value),) = topics.dead_letters.sent
     return json.loads(value)
 
 
@@ -56,22 +56,22 @@ def _play(pipeline, topics, batch, announced):
 
     async def run():
         await pipeline.summarise(FakeEvent(encode_batch(batch), FakeMessage(BATCHES, 1, 42)))
-        key, value, headers = topics.summaries.sent[-1]
-        await pipeline.merge(FakeEvent(value, FakeMessage(SUMMARIES, headers=list(headers.items()))))
+        key, value = topics.summaries.sent[-1]
+        await pipeline.merge(FakeEvent(value, FakeMessage(SUMMARIES)))
         await pipeline.conditions(FakeEvent(encode_conditions(announced), FakeMessage(CONDITIONS)))
-        return key, value, headers
+        return key, value
 
     return asyncio.run(run())
 
 
 def test_a_batch_becomes_one_summary_then_a_window_then_a_verdict(build, detector, failures):
     pipeline, topics = build()
-    key, value, headers = _play(pipeline, topics, detector.batch(7), conditions(7))
+    batch = detector.batch(7)
+    key, value = _play(pipeline, topics, batch, conditions(7))
     summary = decode_summary(value)
     assert key == MODEL.encode()
-    assert headers == {SOURCE_HEADER: b"replay"}
-    assert tuple(summary.sources[0]) == (BATCHES, 1, 42)
-    ((_, verdict, _),) = topics.verdicts.sent
+    assert summary.batch == ("replay", 0, digest(encode_batch(batch)))
+    ((_, verdict),) = topics.verdicts.sent
     assert json.loads(verdict)["lumisection"] == 7
     assert failures == []
     assert pipeline.counters.verdicts == 1
@@ -105,12 +105,11 @@ def test_a_dead_letter_holds_no_more_than_it_must(build):
     assert len(base64.b64decode(letter["payload"])) == module.MAX_DEAD_PAYLOAD_BYTES
 
 
-def test_a_summary_without_its_source_is_a_dead_letter(build, detector):
+def test_a_summary_that_names_no_batch_is_a_dead_letter(build, detector):
     pipeline, topics = build()
-    asyncio.run(pipeline.summarise(FakeEvent(encode_batch(detector.batch(7)), FakeMessage(BATCHES))))
-    value = topics.summaries.sent[0][1]
+    value = encode_summary(detector.summary(7))
     asyncio.run(pipeline.merge(FakeEvent(value, FakeMessage(SUMMARIES))))
-    assert SOURCE_HEADER in _letter(topics)["reason"]
+    assert "names no batch" in _letter(topics)["reason"]
 
 
 def test_a_message_that_breaks_the_decoder_does_not_end_the_worker(build, failures, monkeypatch):
@@ -119,7 +118,7 @@ def test_a_message_that_breaks_the_decoder_does_not_end_the_worker(build, failur
 
     monkeypatch.setattr(module, "decode_summary", broken)
     pipeline, topics = build()
-    event = FakeEvent(b"anything", FakeMessage(SUMMARIES, headers={SOURCE_HEADER: b"replay"}))
+    event = FakeEvent(b"anything", FakeMessage(SUMMARIES))
     asyncio.run(pipeline.merge(event))
     assert "ZeroDivisionError" in _letter(topics)["reason"]
     assert failures == []
@@ -136,7 +135,7 @@ def test_a_verdict_that_cannot_be_delivered_ends_the_worker_and_is_sent_by_the_n
 
     successor, new_topics = build()
     asyncio.run(successor.sweep())
-    assert [json.loads(value)["lumisection"] for _, value, _ in new_topics.verdicts.sent] == [7]
+    assert [json.loads(value)["lumisection"] for _, value in new_topics.verdicts.sent] == [7]
     asyncio.run(successor.sweep())
     assert len(new_topics.verdicts.sent) == 1
 

@@ -22,7 +22,7 @@ def test_half_of_the_lumisections_give_the_counts(reference):
     assert reference.header.n_lumisections == 12
     assert reference.counts.n_events == 12 * 2000
     assert reference.counts.lumisection == 0
-    assert reference.counts.sources == ()
+    assert reference.counts.batch is None
 
 
 def test_thresholds_cover_the_held_out_half(reference, detector):

@@ -1,5 +1,6 @@
 """Summaries count every event once, add in any order, and survive the wire; other bytes are refused."""
 
+import dataclasses
 import json
 import struct
 import zlib
@@ -13,7 +14,7 @@ from streams.contract import parse_contract
 from streams.errors import MalformedMessage, SummaryError
 from streams.summary import (
     N_SCORE_BINS,
-    SourceOffset,
+    BatchId,
     fill,
     merge,
     merge_all,
@@ -32,10 +33,7 @@ def same(first, second):
 
 @pytest.fixture(scope="module")
 def parts(make_batch, contract):
-    return [
-        summarise(make_batch(50 + seed, seed), contract, SourceOffset("lumiwatch.batches", seed % 2, seed))
-        for seed in range(4)
-    ]
+    return [summarise(make_batch(50 + seed, seed, sequence=seed), contract, digest=seed) for seed in range(4)]
 
 
 def test_every_histogram_is_the_plain_count_of_its_column(make_batch, contract):
@@ -107,7 +105,7 @@ def test_merging_is_associative_and_commutative(parts, order, split):
     grouped = merge(merge_all(a[: split + 1]), merge_all(a[split + 1 :]))
     assert same(grouped, whole)
     assert whole.n_events == sum(part.n_events for part in parts)
-    assert whole.sources == tuple(sorted(part.sources[0] for part in parts))
+    assert whole.batch is None
 
 
 def test_merging_equals_counting_together(make_batch, contract):
@@ -136,8 +134,8 @@ def test_summaries_of_two_windows_do_not_merge(make_batch, contract, change, sai
 
 
 def test_one_message_does_not_count_twice(parts):
-    with pytest.raises(SummaryError, match=r"lumiwatch.batches\[1\]@1 is in both"):
-        merge(merge_all(parts), parts[1])
+    with pytest.raises(SummaryError, match="batch 1 of 'replay' is in both"):
+        merge(parts[1], dataclasses.replace(parts[1], batch=BatchId("replay", 1, 99)))
 
 
 def test_a_batch_of_another_contract_is_refused(make_batch, contract_path):
@@ -161,11 +159,15 @@ def test_bytes_keep_everything(make_batch, contract, n_events, seed):
         inputs=rng.integers(-(2**15), 2**15, (n_events, contract.n_inputs)).astype(np.int16),
         score=rng.integers(-(2**31), 2**31, n_events).astype(np.int32),
     )
-    summary = summarise(batch, contract, SourceOffset("t", 1, seed))
+    n_checked = min(7, n_events)
+    summary = dataclasses.replace(
+        summarise(batch, contract, seed), n_checked=n_checked, n_mismatched=min(1, n_checked)
+    )
     back = decode_summary(encode_summary(summary))
     assert back.key == summary.key
     assert back.layout == summary.layout
-    assert back.sources == summary.sources
+    assert back.batch == summary.batch == BatchId("replay", 3, seed)
+    assert (back.n_checked, back.n_mismatched) == (summary.n_checked, summary.n_mismatched)
     assert (back.n_events, back.n_accept, back.simulated) == (summary.n_events, summary.n_accept, True)
     for name in ("inputs", "score", "maps"):
         np.testing.assert_array_equal(getattr(back, name), getattr(summary, name))
@@ -186,7 +188,9 @@ def rewrite(payload, change):
     [
         (lambda h, b: (h | {"n_events": h["n_events"] + 1}, b), "do not add up"),
         (lambda h, b: (h | {"n_events": 10**30}, b), "n_events"),
-        (lambda h, b: (h | {"n_accept": 10**6}, b), "accepts"),
+        (lambda h, b: (h | {"n_accept": 10**6}, b), "larger than its whole"),
+        (lambda h, b: (h | {"n_checked": 5, "n_mismatched": 6}, b), "larger than its whole"),
+        (lambda h, b: (h | {"own_totals": True}, b), "has scores"),
         (lambda h, b: (h | {"extra": 1}, b), "extra"),
         (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0]}, b), "its header says"),
         (lambda h, b: (h | {"maximums": [2**15 - 1] * 4096, "minimums": [0] * 4096}, b), "differ in number"),
@@ -203,7 +207,7 @@ def rewrite(payload, change):
             ),
             "bins exceeds",
         ),
-        (lambda h, b: (h | {"sources": [["t", 0, 1], ["t", 0, 1]]}, b), "stands twice"),
+        (lambda h, b: (h | {"batch": ["replay", -1, 0]}, b), "batch"),
         (lambda h, b: (h | {"maps": [["jet", [0, 1, 10**9], [0, 1, 1]]]}, b), "maps"),
         (lambda h, b: (h, b[:-12]), "its header says"),
         (lambda h, b: (h, b"\xff" * len(b)), "out of order or out of range"),
@@ -213,6 +217,34 @@ def rewrite(payload, change):
 def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
     with pytest.raises(MalformedMessage, match=reason):
         decode_summary(rewrite(encode_summary(parts[0]), change))
+
+
+def version_1(payload):
+    """Rewrite a summary as lumiwatch 0.1 stored it, with Kafka offsets."""
+
+    def change(header, body):
+        for name in ("batch", "n_checked", "n_mismatched", "own_totals"):
+            del header[name]
+        return header | {"sources": [["lumiwatch.batches", 0, 17]]}, body
+
+    return b"LWSUM1" + rewrite(payload, change)[len(MAGIC) :]
+
+
+def test_windows_and_references_stored_by_the_first_version_are_read(parts):
+    back = decode_summary(version_1(encode_summary(parts[0])))
+    assert back.batch is None
+    assert same(back, dataclasses.replace(parts[0], batch=None))
+
+
+def test_histograms_filled_elsewhere_have_totals_of_their_own(parts):
+    layout = dataclasses.replace(parts[0].layout, own_totals=True)
+    inputs = parts[0].inputs.copy()
+    inputs[5] += 3
+    filled = dataclasses.replace(parts[0], layout=layout, inputs=inputs, score=np.zeros_like(parts[0].score))
+    assert same(decode_summary(encode_summary(filled)), filled)
+    mixed = dataclasses.replace(parts[0], inputs=inputs)
+    with pytest.raises(MalformedMessage, match="do not add up"):
+        decode_summary(encode_summary(mixed))
 
 
 @pytest.mark.parametrize(

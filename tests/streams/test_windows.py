@@ -5,15 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlmodel import Session, select
 
 from streams.database import open_engine
 from streams.effects import parse_effect
 from streams.errors import MalformedMessage
 from streams.history import closed_windows, judged_windows, latest_judged_windows
 from streams.judge import MonitoredModel
-from streams.records import create_tables
+from streams.records import WindowRow, create_tables
 from streams.reference_store import register_reference
-from streams.windows import Folded, WindowStore
+from streams.windows import Outcome, WindowStore
 from tests.support.streams import MODEL, OTHER_PACKAGE, PACKAGE, RUN, conditions
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -30,10 +31,8 @@ def engine(tmp_path):
 
 @pytest.fixture
 def open_store(engine, contract):
-    def make(stream="topic-1"):
-        return WindowStore(
-            engine, stream=stream, models={MODEL: MonitoredModel(contract)}, allowed_lateness=LATENESS
-        )
+    def make():
+        return WindowStore(engine, models={MODEL: MonitoredModel(contract)}, allowed_lateness=LATENESS)
 
     return make
 
@@ -50,7 +49,7 @@ def play(store, detector):
     def run(first, last, **options):
         verdicts = []
         for lumisection in range(first, last + 1):
-            store.fold_summary(detector.summary(lumisection, offset=lumisection, **options), "replay", NOW)
+            fold(store, detector.sent(lumisection, **options))
             store.record_conditions(conditions(lumisection), NOW)
             verdicts += store.close_ready(MODEL, RUN, NOW)
         return verdicts
@@ -58,11 +57,16 @@ def play(store, detector):
     return run
 
 
+def fold(store, summary, now=NOW):
+    (folded,) = store.fold_summaries([summary], now)
+    return folded.outcome
+
+
 def test_a_window_holds_exactly_its_batches(store, detector, engine):
     for part in (0, 1):
-        summary = detector.summary(7, part=part, offset=part)
-        assert store.fold_summary(summary, "replay", NOW) is Folded.ADDED
-    assert store.fold_summary(detector.summary(7, part=1, offset=1), "replay", NOW) is Folded.REPEATED
+        summary = detector.sent(7, part=part)
+        assert fold(store, summary) is Outcome.ADDED
+    assert fold(store, detector.sent(7, part=1)) is Outcome.REPEATED
     store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
     assert len(store.close_ready(MODEL, RUN, NOW)) == 1
 
@@ -75,29 +79,38 @@ def test_a_window_holds_exactly_its_batches(store, detector, engine):
     assert np.array_equal(window.summary.maps, direct[0].maps + direct[1].maps)
 
 
-def test_the_same_offset_of_a_topic_made_anew_is_another_batch(open_store, detector):
-    summary = detector.summary(7, offset=0)
-    assert open_store("topic-1").fold_summary(summary, "replay", NOW) is Folded.ADDED
-    assert open_store("topic-1").fold_summary(summary, "replay", NOW) is Folded.REPEATED
-    restarted = detector.summary(8, offset=0)
-    assert open_store("topic-2").fold_summary(restarted, "replay", NOW) is Folded.ADDED
+def test_a_batch_that_another_worker_counted_is_not_counted_again(open_store, detector, engine):
+    sent = detector.sent(7)
+    assert fold(open_store(), sent) is Outcome.ADDED
+    assert fold(open_store(), sent) is Outcome.REPEATED
+    with Session(engine) as session:
+        assert session.exec(select(WindowRow.n_events)).one() == 2000
+
+
+def test_a_sequence_that_is_used_again_for_other_events_is_refused(store, detector):
+    first, again, other = detector.sent(7), detector.sent(7), detector.sent(7, seed=1)
+    folded = store.fold_summaries([first, again, other, detector.sent(8)], NOW)
+    assert [one.outcome for one in folded] == [
+        Outcome.ADDED, Outcome.REPEATED, Outcome.REFUSED, Outcome.ADDED,
+    ]  # fmt: skip
+    assert "batch 0 of 'replay' in LS 7 of run 5 was counted before with other content" in folded[2].reason
 
 
 def test_a_window_waits_for_every_source_and_for_the_end(store, detector):
-    store.fold_summary(detector.summary(7, offset=0), "east", NOW)
+    fold(store, detector.sent(7, source="east"))
     assert store.close_ready(MODEL, RUN, NOW) == []
     early = conditions(7, end_of_lumisection=False, expected={})
     store.record_conditions(early, NOW)
     assert store.close_ready(MODEL, RUN, NOW) == []
     store.record_conditions(conditions(7, expected={"east": 1, "west": 1}), NOW)
     assert store.close_ready(MODEL, RUN, NOW) == []
-    store.fold_summary(detector.summary(7, offset=1, part=1), "west", NOW)
+    fold(store, detector.sent(7, part=1, source="west"))
     assert len(store.close_ready(MODEL, RUN, NOW)) == 1
     assert store.close_ready(MODEL, RUN, NOW) == []
 
 
 def test_a_missing_batch_is_waited_for_only_so_long(store, detector, engine):
-    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    fold(store, detector.sent(7))
     store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
     assert store.sweep(NOW + LATENESS - timedelta(seconds=1)) == []
     assert len(store.sweep(NOW + LATENESS)) == 1
@@ -105,7 +118,7 @@ def test_a_missing_batch_is_waited_for_only_so_long(store, detector, engine):
 
 
 def test_a_lumisection_whose_end_is_never_announced_ends_with_a_later_one(store, detector):
-    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    fold(store, detector.sent(7))
     store.record_conditions(conditions(9), NOW)
     assert store.sweep(NOW) == []
     verdicts = store.sweep(NOW + LATENESS)
@@ -118,7 +131,7 @@ def test_windows_close_in_the_order_of_the_data_out_of_a_backlog(store, detector
         store.record_conditions(conditions(lumisection), NOW)
     closed = []
     for lumisection in (4, 2, 5, 1, 3):
-        store.fold_summary(detector.summary(lumisection, offset=lumisection), "replay", NOW)
+        fold(store, detector.sent(lumisection))
         closed.append([verdict.lumisection for verdict in store.close_ready(MODEL, RUN, NOW)])
     assert closed == [[], [], [], [1, 2], [3, 4, 5]]
 
@@ -126,17 +139,17 @@ def test_windows_close_in_the_order_of_the_data_out_of_a_backlog(store, detector
 def test_a_lumisection_lost_whole_holds_up_the_others_only_so_long(store, detector):
     store.record_conditions(conditions(1), NOW)
     store.record_conditions(conditions(2), NOW)
-    store.fold_summary(detector.summary(2, offset=2), "replay", NOW)
+    fold(store, detector.sent(2))
     assert store.close_ready(MODEL, RUN, NOW) == []
     assert [verdict.lumisection for verdict in store.sweep(NOW + LATENESS)] == [2]
 
 
 def test_late_data_is_counted_and_assessed_again(store, detector, engine):
-    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
+    fold(store, detector.sent(7))
     store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
     (first,) = store.sweep(NOW + LATENESS)
-    late = detector.summary(7, offset=1, part=1)
-    assert store.fold_summary(late, "replay", NOW + 2 * LATENESS) is Folded.LATE
+    late = detector.sent(7, part=1)
+    assert fold(store, late, NOW + 2 * LATENESS) is Outcome.LATE
     (second,) = store.sweep(NOW + 2 * LATENESS)
     assert (first.revision, second.revision) == (1, 2)
     assert first.id != second.id
@@ -148,8 +161,8 @@ def test_late_data_is_counted_and_assessed_again(store, detector, engine):
 
 
 def test_two_packages_in_a_lumisection_are_two_windows(store, detector, engine):
-    store.fold_summary(detector.summary(7, offset=0), "replay", NOW)
-    store.fold_summary(detector.summary(7, offset=1, part=1, package=OTHER_PACKAGE), "replay", NOW)
+    fold(store, detector.sent(7))
+    fold(store, detector.sent(7, part=1, package=OTHER_PACKAGE))
     store.record_conditions(conditions(7, expected={"replay": 2}), NOW)
     verdicts = store.close_ready(MODEL, RUN, NOW)
     assert {verdict.package for verdict in verdicts} == {PACKAGE, OTHER_PACKAGE}
@@ -167,7 +180,7 @@ def test_a_drift_raises_the_alarm_and_a_restarted_store_remembers_it(
     assert [verdict.state for verdict in play(34, 35, effects=(drift,))] == ["warning", "alarm"]
 
     restarted = open_store()
-    restarted.fold_summary(detector.summary(36, offset=36), "replay", NOW)
+    fold(restarted, detector.sent(36))
     restarted.record_conditions(conditions(36), NOW)
     (verdict,) = restarted.close_ready(MODEL, RUN, NOW)
     assert verdict.state == "alarm"
@@ -180,7 +193,7 @@ def test_two_workers_share_one_chain(store, open_store, detector, reference, eng
     drift = (parse_effect("jet_gain=1.15"),)
     states = []
     for lumisection, worker in ((40, store), (41, open_store()), (42, store)):
-        worker.fold_summary(detector.summary(lumisection, offset=lumisection, effects=drift), "replay", NOW)
+        fold(worker, detector.sent(lumisection, effects=drift))
         worker.record_conditions(conditions(lumisection), NOW)
         states += [verdict.state for verdict in worker.close_ready(MODEL, RUN, NOW)]
     assert states == ["warning", "alarm", "alarm"]
@@ -191,7 +204,7 @@ def test_a_new_worker_gives_missing_batches_the_time_to_come_out_of_the_broker(
 ):
     # one of two batches was counted when the worker died, for longer than the lateness
     before = open_store()
-    before.fold_summary(detector.summary(40, offset=1), "replay", NOW)
+    fold(before, detector.sent(40))
     before.record_conditions(conditions(40, expected={"replay": 2}), NOW)
     back = NOW + 10 * LATENESS
     after = open_store()
@@ -199,10 +212,10 @@ def test_a_new_worker_gives_missing_batches_the_time_to_come_out_of_the_broker(
     # its successor sees at once that time is up, but has not read anything yet
     assert after.sweep(back) == []
     first = back + LATENESS / 2
-    after.fold_summary(detector.summary(41, offset=3), "replay", first)
+    fold(after, detector.sent(41), first)
     assert after.sweep(back + LATENESS) == []
     # then the other one comes
-    after.fold_summary(detector.summary(40, offset=2, part=1), "replay", first + LATENESS / 2)
+    fold(after, detector.sent(40, part=1), first + LATENESS / 2)
     assert [verdict.lumisection for verdict in after.sweep(first + LATENESS / 2)] == [40]
     (window,) = closed_windows(engine, MODEL)
     assert (window.complete, window.late_events) == (True, 0)
@@ -210,7 +223,7 @@ def test_a_new_worker_gives_missing_batches_the_time_to_come_out_of_the_broker(
 
 def test_a_new_worker_does_not_wait_for_ever(open_store, detector):
     before = open_store()
-    before.fold_summary(detector.summary(40, offset=1), "replay", NOW)
+    fold(before, detector.sent(40))
     before.record_conditions(conditions(40, expected={"replay": 2}), NOW)
     back = NOW + 10 * LATENESS
     after = open_store()
@@ -223,14 +236,14 @@ def test_late_data_is_judged_in_its_old_place(store, detector, reference, engine
     register_reference(engine, reference, "local", NOW)
     drift = (parse_effect("jet_gain=1.15"),)
     for lumisection in (40, 41, 42):
-        store.fold_summary(detector.summary(lumisection, offset=lumisection, effects=drift), "replay", NOW)
+        fold(store, detector.sent(lumisection, effects=drift))
         expected = {"replay": 2 if lumisection == 40 else 1}
         store.record_conditions(conditions(lumisection, expected=expected), NOW)
     assert [verdict.state for verdict in store.sweep(NOW + LATENESS)] == ["warning", "alarm", "alarm"]
-    store.fold_summary(detector.summary(40, offset=99, part=1, effects=drift), "replay", NOW)
+    fold(store, detector.sent(40, part=1, effects=drift))
     (revised,) = store.sweep(NOW + LATENESS)
     assert (revised.lumisection, revised.state, revised.revision) == (40, "warning", 2)
-    store.fold_summary(detector.summary(43, offset=43), "replay", NOW)
+    fold(store, detector.sent(43))
     store.record_conditions(conditions(43), NOW)
     (verdict,) = store.close_ready(MODEL, RUN, NOW)
     assert "1 of 3 needed" in verdict.reason
@@ -247,14 +260,15 @@ def test_verdicts_stay_unpublished_until_they_are_marked(store, open_store, play
     assert latest_judged_windows(engine, MODEL, 2) == judged[1:]
 
 
-def test_what_does_not_belong_here_is_malformed(store, detector):
-    summary = detector.summary(7, offset=0)
+def test_what_does_not_belong_here_is_refused(store, detector):
+    summary = detector.sent(7)
     for wrong, said in (
         (dataclasses.replace(summary, model="stranger"), "unknown model"),
         (dataclasses.replace(summary, contract_hash="0" * 64), "update one of them"),
-        (dataclasses.replace(summary, sources=()), "one for each batch"),
+        (dataclasses.replace(summary, batch=None), "names no batch"),
     ):
-        with pytest.raises(MalformedMessage, match=said):
-            store.fold_summary(wrong, "replay", NOW)
+        (folded,) = store.fold_summaries([wrong], NOW)
+        assert folded.outcome is Outcome.REFUSED
+        assert said in folded.reason
     with pytest.raises(MalformedMessage, match="unknown model"):
         store.record_conditions(conditions(7, model="stranger"), NOW)

@@ -140,7 +140,7 @@ def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
             window.summary.lumisection, n_events=EVENTS, effects=effects, seed=replay.seed
         )
         assert window.complete
-        assert len(window.summary.sources) == BATCHES
+        assert window.n_batches == BATCHES
         assert (window.summary.n_events, window.summary.n_accept) == (direct.n_events, direct.n_accept)
         assert np.array_equal(window.summary.inputs, direct.inputs)
         assert np.array_equal(window.summary.score, direct.score)

@@ -41,7 +41,7 @@ from daemon.settings import Site, load_site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from hw.records import PackageRecord
-from streams.batch import Batch
+from streams.batch import Batch, digest, encode_batch
 from streams.conditions import Conditions
 from streams.convert import convert
 from streams.dataset import Dataset
@@ -50,7 +50,7 @@ from streams.judge import MonitoredModel
 from streams.reference import build_reference
 from streams.reference_store import register_reference
 from streams.replay import lumisection_events
-from streams.summary import SourceOffset, Summary, summarise
+from streams.summary import Summary, summarise
 from streams.windows import WindowStore
 
 MODEL, RUN = "anomaly", 362439
@@ -112,7 +112,7 @@ class Source:
             accept=score > self._threshold,
             input_names=tuple(self.contract.input_names),
         )
-        return summarise(batch, self.contract, SourceOffset("lumiwatch.batches", 0, lumisection))
+        return summarise(batch, self.contract, digest(encode_batch(batch)))
 
 
 class FakeWorkshop:
@@ -212,7 +212,7 @@ class Feed:
     def __init__(self, site: Site, engine: Engine, source: Source, responses: DurableResponses) -> None:
         self._site, self._engine, self._source, self._responses = site, engine, source, responses
         models = {MODEL: MonitoredModel(source.contract)}
-        self._windows = WindowStore(engine, stream="test", models=models)
+        self._windows = WindowStore(engine, models=models)
 
     def approve_reference(self, last: int) -> None:
         """Build the reference of the first lumisections."""
@@ -228,7 +228,7 @@ class Feed:
     def send(self, lumisection: int) -> None:
         """Send one lumisection and let its verdict have its effect."""
         now = utc_now()
-        self._windows.fold_summary(self._source.summary(lumisection), "replay-0", now)
+        self._windows.fold_summaries([self._source.summary(lumisection)], now)
         self._windows.record_conditions(self._conditions(lumisection), now)
         for verdict in self._windows.close_ready(MODEL, RUN, now):
             taken = take_verdict(self._engine, self._site, verdict, now=now)

@@ -205,7 +205,7 @@ class Records:
             )
             direct = summarise(batch, contract)
             assert window.complete
-            assert len(found.sources) == settings.batches_per_lumisection
+            assert window.n_batches == settings.batches_per_lumisection
             assert (found.n_events, found.n_accept) == (EVENTS, direct.n_accept)
             assert np.array_equal(found.inputs, direct.inputs)
             assert np.array_equal(found.score, direct.score)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.batch import Batch
+from streams.batch import Batch, digest, encode_batch
 from streams.conditions import Conditions
 from streams.replay import FirmwareOutput, lumisection_events
-from streams.summary import SourceOffset, summarise
+from streams.summary import summarise
 
 PACKAGE = "aa" * 32
 OTHER_PACKAGE = "bb" * 32
@@ -72,9 +72,14 @@ class Detector:
             input_names=self.contract.input_names,
         )
 
-    def summary(self, lumisection, *, offset=None, partition=0, **options):
-        source = None if offset is None else SourceOffset("lumiwatch.batches", partition, offset)
-        return summarise(self.batch(lumisection, **options), self.contract, source)
+    def summary(self, lumisection, **options):
+        """Count a batch that was never sent."""
+        return summarise(self.batch(lumisection, **options), self.contract)
+
+    def sent(self, lumisection, **options):
+        """Count a batch as a worker does; `part` is its sequence."""
+        batch = self.batch(lumisection, **options)
+        return summarise(batch, self.contract, digest(encode_batch(batch)))
 
 
 def conditions(lumisection, **changes):
@@ -97,7 +102,6 @@ class FakeMessage:
     topic: str
     partition: int = 0
     offset: int = 0
-    headers: object = None
 
 
 @dataclass
@@ -115,10 +119,10 @@ class FakeTopic:
         self.sent = []
         self.fails = False
 
-    async def send(self, *, key, value, headers):
+    async def send(self, *, key, value):
         if self.fails:
             raise ConnectionError("the broker is gone")
-        self.sent.append((key, value, headers))
+        self.sent.append((key, value))
 
         async def delivered():
             return None
