@@ -35,7 +35,7 @@ class Comparison:
         Mean of the window minus mean of the reference of each input, in codes (LSB), flow bins counting as
         one code beyond the range; shape (n_inputs,).
     input_size
-        ``sqrt(n m / (n + m))`` of each input, shape (n_inputs,): a distance times this is the scaled statistic.
+        ``sqrt(n m / (n + m))`` of each input: times a distance, the scaled statistic; shape (n_inputs,).
     size
         The same of the events.
     score_distance
