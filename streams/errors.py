@@ -77,3 +77,15 @@ class RecorderError(StreamsError):
 
 class WorkerError(StreamsError):
     """A worker's settings are wrong, or it cannot run."""
+
+
+class DqmFileError(StreamsError):
+    """A DQM file cannot be read, or does not hold what a contract asks for."""
+
+
+class HistogramError(StreamsError):
+    """A histogram cannot be counted under a contract."""
+
+
+class WatchError(StreamsError):
+    """A folder cannot be watched, or what was done with its files cannot be remembered."""
