@@ -7,116 +7,74 @@ to know where events come from or what is done with them; it reads one TOML file
 import difflib
 import hashlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from streams import expression
-from streams.errors import ContractError, ExpressionError
+from streams.errors import ContractError
+from streams.input_stage import InputStage
+from streams.quantity import (
+    INT16_MAXIMUM,
+    INT16_MINIMUM,
+    ContractModel,
+    InputSpec,
+    Name,
+    Quantity,
+    Rounding,
+    checked_expression,
+    digitise,
+    is_full_turn,
+)
 
-INT16_MINIMUM = -(2**15)
-INT16_MAXIMUM = 2**15 - 1
+__all__ = [
+    "INT16_MAXIMUM",
+    "INT16_MINIMUM",
+    "Contract",
+    "InputSpec",
+    "InputStage",
+    "ObjectGroup",
+    "Quantity",
+    "Rounding",
+    "digitise",
+    "is_full_turn",
+    "load_contract",
+    "parse_contract",
+]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-Rounding = Literal["floor", "nearest"]
+_LATER_KEYS: Final = {"select": None, "label": None, "keep_without_pt": False, "coded": False, "stage": None}
+"""Keys that came after contracts were in use, with what they are when absent: then they leave no trace in
+the hash, which packages, references and datasets hold."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _checked_expression(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            expression.parse(text)
-        except ExpressionError as error:
-            raise ValueError(str(error)) from error
-    return text
-
-
-class Quantity(_Model):
-    """One measured quantity of an object, and its integer code.
-
-    The code of a value ``v`` is ``raw = round(v / lsb)``, wrapped or clamped to
-    ``[minimum, maximum]``, then ``(raw - offset) >> shift`` (arithmetic shift).
+class ObjectGroup(ContractModel):
+    """A fixed number of trigger objects of one kind, for example the ten leading jets.
 
     Attributes
     ----------
-    name
-        ``pt``, ``eta`` and ``phi`` have their usual meaning for resampling and effects; any other is allowed.
-    expression
-        Expression over the branches of the tree (see `streams.expression`).
-    lsb
-        Size of one raw code, in `unit`.
-    minimum, maximum
-        Range of the raw code, both ends included. It must contain 0, the code of a missing object.
-    wrap
-        Period in codes for an angle; then ``maximum == minimum + wrap - 1``.
-    rounding
-        ``floor`` (the code names the lower edge) or ``nearest`` (ties to even).
-    offset, shift
-        Firmware's own re-scaling of the raw code.
+    sort_by
+        Quantity whose value, before it is digitised, orders the objects, largest first; None: as in the file.
+    select
+        Expression that is true for objects to take, or None for all.
+    keep_without_pt
+        An object whose ``pt`` has the code of a missing object keeps its other quantities, as in the CMS
+        global trigger. False: it is a missing object.
     """
-
-    name: Name
-    expression: str
-    lsb: float = Field(gt=0)
-    unit: str = ""
-    minimum: int
-    maximum: int
-    wrap: int | None = Field(default=None, ge=2)
-    rounding: Rounding = "floor"
-    offset: int = 0
-    shift: int = Field(default=0, ge=0, le=15)
-
-    _expression = field_validator("expression")(_checked_expression)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.minimum <= 0 <= self.maximum:
-            raise ValueError(
-                "the range must contain 0, the code of a missing object: mend minimum or maximum"
-            )
-        if self.wrap is not None and self.maximum != self.minimum + self.wrap - 1:
-            raise ValueError(f"with wrap = {self.wrap} set maximum = {self.minimum + self.wrap - 1}")
-        if self.wrap is not None and self.shift:
-            raise ValueError("a wrapping quantity cannot be shifted: choose a larger lsb instead")
-        if self.code_minimum < INT16_MINIMUM or self.code_maximum > INT16_MAXIMUM:
-            raise ValueError("codes leave 16 bits: narrow minimum and maximum, or shift further")
-        return self
-
-    @property
-    def code_minimum(self) -> int:
-        """Smallest code after offset and shift."""
-        return (self.minimum - self.offset) >> self.shift
-
-    @property
-    def code_maximum(self) -> int:
-        """Largest code after offset and shift."""
-        return (self.maximum - self.offset) >> self.shift
-
-    @property
-    def padding(self) -> int:
-        """Code of a missing object (raw code 0)."""
-        return (0 - self.offset) >> self.shift
-
-
-class ObjectGroup(_Model):
-    """A fixed number of trigger objects of one kind, for example the ten leading jets."""
 
     name: Name
     count: int = Field(ge=1, le=256)
     sort_by: str | None = None
+    select: str | None = None
+    keep_without_pt: bool = False
     quantities: list[Quantity] = Field(min_length=1)
+
+    _expressions = field_validator("select")(checked_expression)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -127,6 +85,12 @@ class ObjectGroup(_Model):
             raise ValueError(
                 f"sort_by = '{self.sort_by}' is not a quantity of '{self.name}': use one of {names}"
             )
+        for quantity in self.quantities:
+            for length in () if quantity.stage is None else quantity.stage.lengths():
+                if length != self.count:
+                    raise ValueError(
+                        f"the stage of '{self.name}.{quantity.name}' has {length} numbers: give {self.count}"
+                    )
         return self
 
     def quantity(self, name: str) -> Quantity | None:
@@ -134,53 +98,38 @@ class ObjectGroup(_Model):
         return next((quantity for quantity in self.quantities if quantity.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """One integer input of the model.
-
-    `minimum`, `maximum`, `wrap` and `padding` are in codes as streamed, `lsb` is the size of one such
-    code in `unit`; the value at the code's origin is ``code * lsb + offset * lsb / 2**shift``.
-    """
-
-    name: str
-    object: str
-    index: int
-    quantity: str
-    lsb: float
-    unit: str
-    minimum: int
-    maximum: int
-    wrap: int | None
-    padding: int
-    rounding: Rounding
-    offset: int
-    shift: int
-
-
-class Contract(_Model):
+class Contract(ContractModel):
     """The inputs of a monitored model, in order. Build it with `load_contract`.
 
     Attributes
     ----------
     tree
-        Name of the TTree that holds the events.
+        Name of the TTree or RNTuple that holds the events.
     objects
         Object groups; inputs are numbered group by group, object by object, quantity by quantity.
+    select
+        Expression that is true for events to keep, or None for all.
+    label
+        Expression of an integer kept for supervised training, or None.
     weight, run, lumisection, event
-        Expressions for what is kept beside the inputs, or None.
+        Expressions for what else is kept beside the inputs, or None.
     """
 
     name: Name
     version: int = Field(ge=1)
     description: str = ""
     tree: str = Field(min_length=1)
+    select: str | None = None
+    label: str | None = None
     weight: str | None = None
     run: str | None = None
     lumisection: str | None = None
     event: str | None = None
     objects: list[ObjectGroup] = Field(min_length=1)
 
-    _expressions = field_validator("weight", "run", "lumisection", "event")(_checked_expression)
+    _expressions = field_validator("select", "label", "weight", "run", "lumisection", "event")(
+        checked_expression
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -193,21 +142,7 @@ class Contract(_Model):
     def inputs(self) -> tuple[InputSpec, ...]:
         """Every input in order, for example ``met[0].pt, met[0].eta, ..., jet[9].phi``."""
         return tuple(
-            InputSpec(
-                name=f"{group.name}[{index}].{quantity.name}",
-                object=group.name,
-                index=index,
-                quantity=quantity.name,
-                lsb=quantity.lsb * 2**quantity.shift,
-                unit=quantity.unit,
-                minimum=quantity.code_minimum,
-                maximum=quantity.code_maximum,
-                wrap=quantity.wrap,
-                padding=quantity.padding,
-                rounding=quantity.rounding,
-                offset=quantity.offset,
-                shift=quantity.shift,
-            )
+            quantity.spec(group.name, index)
             for group in self.objects
             for index in range(group.count)
             for quantity in group.quantities
@@ -226,9 +161,8 @@ class Contract(_Model):
     @cached_property
     def hash(self) -> str:
         """sha256 (hex) of the canonical JSON of the content; comments and layout of the file do not count."""
-        text = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        content = _without_unused(self.model_dump(mode="json"))
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
@@ -305,43 +239,17 @@ def parse_contract(text: str, *, source: str = "contract") -> Contract:
         raise ContractError(f"{source}: {_explain(error)}") from error
 
 
-def digitise(values: npt.ArrayLike, quantity: Quantity) -> npt.NDArray[np.int16]:
-    """Turn physical values into integer codes.
-
-    Parameters
-    ----------
-    values
-        Float array of any shape, in ``quantity.unit``.
-    quantity
-        How to round, wrap or clamp, offset and shift.
-
-    Returns
-    -------
-    int16 array of the same shape.
-
-    Raises
-    ------
-    ContractError
-        A value is NaN or infinite: it has no code, and the caller decides what becomes of its event.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise ContractError(f"quantity '{quantity.name}' holds NaN or infinity: drop those events first")
-    scaled = array / quantity.lsb
-    rounded = np.floor(scaled) if quantity.rounding == "floor" else np.rint(scaled)
-    if quantity.wrap is not None:
-        rounded = quantity.minimum + np.mod(rounded - quantity.minimum, quantity.wrap)
-    raw = np.clip(rounded, quantity.minimum, quantity.maximum).astype(np.int64)
-    return ((raw - quantity.offset) >> quantity.shift).astype(np.int16)
-
-
-def is_full_turn(spec: InputSpec) -> bool:
-    """Tell whether an input is an angle in radians whose period is one turn."""
-    return (
-        spec.wrap is not None
-        and spec.unit == "rad"
-        and math.isclose(spec.wrap * spec.lsb, math.tau, rel_tol=1e-6)
-    )
+def _without_unused(content: Any) -> Any:
+    """Leave out the later keys that say nothing."""
+    if isinstance(content, list):
+        return [_without_unused(one) for one in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: _without_unused(value)
+        for key, value in content.items()
+        if key not in _LATER_KEYS or value != _LATER_KEYS[key]
+    }
 
 
 def _explain(error: ValidationError) -> str:
@@ -370,7 +278,9 @@ def _got(problem: Any) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Contract
-    if "quantities" in location[:-1]:
+    if "stage" in location[:-1]:
+        model = InputStage
+    elif "quantities" in location[:-1]:
         model = Quantity
     elif "objects" in location[:-1]:
         model = ObjectGroup

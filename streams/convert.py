@@ -226,9 +226,9 @@ def _clear_missing(codes: list[npt.NDArray[np.int16]], group: ObjectGroup) -> No
     names = [quantity.name for quantity in group.quantities]
     if "pt" not in names:
         return
-    missing = codes[names.index("pt")] == group.quantities[names.index("pt")].padding
+    missing = codes[names.index("pt")] == group.quantities[names.index("pt")].padding()
     for quantity, array in zip(group.quantities, codes, strict=True):
-        array[missing] = quantity.padding
+        array[missing] = quantity.padding()
 
 
 def _per_object(text: str, fields: dict[str, Any], n_events: int, name: str) -> Any:

@@ -160,6 +160,11 @@ def _pt_inputs(effect: Effect, contract: Contract) -> list[InputSpec]:
         raise EffectError(
             f"effect '{effect}': contract '{contract.name}' has pt for {', '.join(able) or 'nothing'}"
         )
+    if any(spec.staged for spec in specs):
+        raise EffectError(
+            f"effect '{effect}': contract '{contract.name}' streams pt as firmware scales it, "
+            "which cannot be undone: use a contract of raw codes"
+        )
     return specs
 
 

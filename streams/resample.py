@@ -163,7 +163,7 @@ def _make_plan(contract: Contract) -> _Plan:
                 )
             angles.append((column, spec, spec.wrap))
         elif spec.quantity == "eta":
-            if spec.shift or spec.minimum + spec.offset != -(spec.maximum + spec.offset):
+            if spec.shift or spec.staged or spec.minimum + spec.offset != -(spec.maximum + spec.offset):
                 raise ResampleError(
                     f"input '{spec.name}' cannot be mirrored: give eta a symmetric range and no shift"
                 )

@@ -331,6 +331,8 @@ _LAYOUTS: Final[dict[str, Layout]] = {}
 def _maps(contract: Contract) -> Iterable[ObjectMap]:
     for group in contract.objects:
         eta, phi = group.quantity("eta"), group.quantity("phi")
+        if any(quantity.stage is not None for quantity in group.quantities):
+            continue  # firmware scales each slot differently: their codes make no common map
         if eta is not None and phi is not None:
             yield ObjectMap(
                 group.name,

@@ -103,7 +103,8 @@ def _columns(contract: Contract, name: str) -> list[int]:
     return [
         index
         for index, spec in enumerate(contract.inputs)
-        if spec.object == name and spec.quantity == _QUANTITY
+        # what a firmware stage rounded or saturated no longer shows a gain
+        if spec.object == name and spec.quantity == _QUANTITY and not spec.staged
     ]
 
 
