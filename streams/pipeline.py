@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from streams.batch import Batch, batch_model, decode_batch, digest
 from streams.conditions import decode_conditions
 from streams.errors import MalformedMessage, StreamsError
+from streams.integrity import IntegrityCheck
 from streams.judge import MonitoredModel
 from streams.recorder import Recorder
 from streams.summary import Summary, summarise
@@ -79,6 +80,8 @@ class Pipeline:
         Where results go.
     recorder
         Keeper of recent events; None keeps none.
+    integrity
+        Compares a sample of each batch with the emulator; None: nothing is checked.
     fail
         Called when the worker itself fails; must not return in production.
     """
@@ -89,12 +92,14 @@ class Pipeline:
         store: WindowStore,
         topics: Topics,
         recorder: Recorder | None = None,
+        integrity: IntegrityCheck | None = None,
         fail: Callable[[], None] = end_process,
     ) -> None:
         self._models = models
         self._store = store
         self._topics = topics
         self._recorder = recorder
+        self._integrity = integrity
         self._fail = fail
         self._counting = ThreadPoolExecutor(1, "lumiwatch-counting")
         self._database = ThreadPoolExecutor(1, "lumiwatch-database")
@@ -106,7 +111,8 @@ class Pipeline:
 
         def work() -> tuple[str, bytes]:
             batch, contract = self._decode_batch(event.value)
-            payload = encode_summary(summarise(batch, contract, digest(event.value)))
+            summary = self._checked(summarise(batch, contract, digest(event.value)), batch)
+            payload = encode_summary(summary)
             self._record(batch)
             return batch.model, payload
 
@@ -206,6 +212,13 @@ class Pipeline:
         if model is None:
             raise MalformedMessage(f"batch of unknown model '{name:.40}': add it to the site")
         return decode_batch(content, model.contract), model.contract
+
+    def _checked(self, summary: Summary, batch: Batch) -> Summary:
+        """Write into a batch's summary how a sample of its events agrees with the emulator."""
+        if self._integrity is None:
+            return summary
+        checked = self._integrity.check(batch)
+        return replace(summary, n_checked=checked.n_checked, n_mismatched=checked.n_mismatched)
 
     def _record(self, batch: Batch) -> None:
         if self._recorder is None:
