@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from streams.errors import ContractError
+from streams.histograms import HistogramSpec, check_histograms, histogram_inputs
 from streams.input_stage import InputStage
 from streams.quantity import (
     INT16_MAXIMUM,
@@ -48,7 +49,9 @@ __all__ = [
     "parse_contract",
 ]
 
-_LATER_KEYS: Final = {"select": None, "label": None, "keep_without_pt": False, "coded": False, "stage": None}
+_LATER_KEYS: Final = {
+    "select": None, "label": None, "keep_without_pt": False, "coded": False, "stage": None, "histograms": [],
+}  # fmt: skip
 """Keys that came after contracts were in use, with what they are when absent: then they leave no trace in
 the hash, which packages, references and datasets hold."""
 
@@ -107,6 +110,9 @@ class Contract(ContractModel):
         Name of the TTree or RNTuple that holds the events.
     objects
         Object groups; inputs are numbered group by group, object by object, quantity by quantity.
+    histograms
+        Monitor elements, instead of tree and objects: the model is watched by histograms that others
+        filled, and there are no events (`streams.histograms`).
     select
         Expression that is true for events to keep, or None for all.
     label
@@ -118,14 +124,15 @@ class Contract(ContractModel):
     name: Name
     version: int = Field(ge=1)
     description: str = ""
-    tree: str = Field(min_length=1)
+    tree: str = ""
     select: str | None = None
     label: str | None = None
     weight: str | None = None
     run: str | None = None
     lumisection: str | None = None
     event: str | None = None
-    objects: list[ObjectGroup] = Field(min_length=1)
+    objects: list[ObjectGroup] = Field(default_factory=list)
+    histograms: list[HistogramSpec] = Field(default_factory=list)
 
     _expressions = field_validator("select", "label", "weight", "run", "lumisection", "event")(
         checked_expression
@@ -136,11 +143,25 @@ class Contract(ContractModel):
         names = [group.name for group in self.objects]
         if len(set(names)) != len(names):
             raise ValueError("an object stands twice under [[objects]]: rename one or merge them")
+        if bool(self.objects) == bool(self.histograms):
+            raise ValueError("give [[objects]] or [[histograms]], one of them, with one entry or more")
+        if self.histograms:
+            about_events = (self.tree, self.select, self.label, self.weight, self.run, self.lumisection)
+            if any(about_events) or self.event:
+                raise ValueError(
+                    "tree, select, label, weight, run, lumisection and event are about events, and "
+                    "[[histograms]] come without: drop them"
+                )
+            check_histograms(self.histograms)
+        elif not self.tree:
+            raise ValueError("key 'tree' is missing: name the tree that holds the events")
         return self
 
     @cached_property
     def inputs(self) -> tuple[InputSpec, ...]:
         """Every input in order, for example ``met[0].pt, met[0].eta, ..., jet[9].phi``."""
+        if self.histograms:
+            return tuple(histogram_inputs(self.histograms))
         return tuple(
             quantity.spec(group.name, index)
             for group in self.objects
@@ -164,6 +185,20 @@ class Contract(ContractModel):
         content = _without_unused(self.model_dump(mode="json"))
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def require_events(self, purpose: str) -> None:
+        """Make sure that this contract describes events and not histograms.
+
+        Raises
+        ------
+        ContractError
+            It lists histograms; `purpose` says what needs events.
+        """
+        if self.histograms:
+            raise ContractError(
+                f"contract '{self.name}' lists histograms, and {purpose} needs events: "
+                "use a contract with [[objects]]"
+            )
 
     @cached_property
     def _index(self) -> Mapping[str, int]:

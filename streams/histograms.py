@@ -5,14 +5,16 @@ are the inputs of the contract. Refuses to know files and counts (`streams.histo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from streams.quantity import ContractModel, InputSpec
 
 MAX_CODE: Final = 2**15 - 1
 """Largest number of a bin or cell: summaries keep codes in 16 bits."""
@@ -24,11 +26,7 @@ Edges = npt.NDArray[np.float64]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}(\.[A-Za-z][A-Za-z0-9_-]{0,47})?$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class AxisSpec(_Model):
+class AxisSpec(ContractModel):
     """The bins of an axis: equal ones from `low` to `high`, or the ones between given `edges`."""
 
     bins: int | None = Field(default=None, ge=1, le=MAX_AXIS_BINS)
@@ -69,7 +67,7 @@ class AxisSpec(_Model):
         return np.linspace(float(self.low or 0.0), float(self.high or 0.0), self.n_bins + 1)
 
 
-class ValueRange(_Model):
+class ValueRange(ContractModel):
     """Between which values the quantity averaged by a profile lies."""
 
     low: float
@@ -103,7 +101,7 @@ class Column:
     unit: str
 
 
-class HistogramSpec(_Model):
+class HistogramSpec(ContractModel):
     """One monitor element.
 
     Attributes
@@ -188,6 +186,37 @@ class HistogramSpec(_Model):
             ]
             return (*parts, Column(f"{self.name}.level", 0, 1, self.values.span, self.values.unit))
         return (x,)
+
+
+def histogram_inputs(histograms: Iterable[HistogramSpec]) -> Iterable[InputSpec]:
+    """Return the inputs of a contract that lists these histograms, in order."""
+    for histogram in histograms:
+        for column in histogram.columns():
+            yield InputSpec(
+                name=column.name,
+                object=histogram.name,
+                index=0,
+                quantity=histogram.kind,
+                lsb=column.lsb,
+                unit=column.unit,
+                minimum=column.minimum,
+                maximum=column.maximum,
+                wrap=None,
+                padding=column.minimum,
+                rounding="floor",
+                offset=0,
+                shift=0,
+            )
+
+
+def check_histograms(histograms: Sequence[HistogramSpec]) -> None:
+    """Make sure that no element and no name stands twice; ValueError says which does."""
+    paths = [histogram.path for histogram in histograms]
+    names = [column.name for histogram in histograms for column in histogram.columns()]
+    for listed, what in ((paths, "path"), (names, "name")):
+        twice = next((one for one in listed if listed.count(one) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{what} '{twice}' stands twice under [[histograms]]: drop or rename one")
 
 
 def _axis_column(name: str, axis: AxisSpec, unit: str) -> Column:

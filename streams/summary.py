@@ -190,6 +190,7 @@ def layout_of(contract: Contract) -> Layout:
             minimums=tuple(spec.minimum for spec in contract.inputs),
             maximums=tuple(spec.maximum for spec in contract.inputs),
             maps=tuple(_maps(contract)),
+            own_totals=bool(contract.histograms),
         )
     return known
 
