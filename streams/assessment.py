@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from streams.comparison import FAMILIES, INPUTS, RATE, Comparison, compare
 from streams.conditions import Conditions
 from streams.contract import Contract
+from streams.integrity import DEFAULT_TOLERANCE, IntegrityResult, judge_integrity
 from streams.reference import Reference
 from streams.summary import Summary
 
@@ -33,6 +34,11 @@ class AssessmentSettings(BaseModel):
         How far, in pileup, a window may lie outside the range of its reference.
     required_subsystems
         Detector parts that must be in the run.
+    integrity_tolerance
+        Ratio of checked events that may differ from the emulator: above it, significantly, the firmware is
+        at fault. 0 where a single mismatch is one.
+    late_after_s
+        An assessment made later than this after the end of its lumisection is late.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -41,6 +47,8 @@ class AssessmentSettings(BaseModel):
     rate_band: float = Field(default=0.10, ge=0)
     pileup_margin: float = Field(default=2.0, ge=0)
     required_subsystems: tuple[str, ...] = ()
+    integrity_tolerance: float = Field(default=DEFAULT_TOLERANCE, ge=0, lt=1)
+    late_after_s: float = Field(default=120.0, gt=0)
 
 
 class Judgement(StrEnum):
@@ -109,6 +117,14 @@ class Assessment(BaseModel):
         Whether every expected batch had arrived when the window closed.
     late_events
         Events that arrived after the window had closed first.
+    integrity
+        Agreement with the emulator, judged whatever the reference; None in assessments of before it was.
+    stable_beams
+        Whether the conditions said so; a firmware fault raises an alarm in stable beams only.
+    delay_s
+        Time from the announced end of the lumisection to this assessment; None where no end was announced.
+    late
+        Whether that took longer than the site's bound.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,6 +150,10 @@ class Assessment(BaseModel):
     simulated: bool = False
     complete: bool = True
     late_events: int = 0
+    integrity: IntegrityResult | None = None
+    stable_beams: bool = False
+    delay_s: float | None = None
+    late: bool = False
 
     @property
     def judged(self) -> bool:
@@ -162,6 +182,7 @@ def assess(
     revision: int = 1,
     complete: bool = True,
     late_events: int = 0,
+    delay_s: float | None = None,
 ) -> Assessment:
     """Assess one window.
 
@@ -177,7 +198,7 @@ def assess(
         The model's contract.
     settings
         The site's decisions.
-    revision, complete, late_events
+    revision, complete, late_events, delay_s
         Handed through to the `Assessment`.
     """
     judgement, reason = _judgeable(window, reference, conditions, settings)
@@ -209,6 +230,10 @@ def assess(
         simulated=window.simulated or (conditions is not None and conditions.simulated),
         complete=complete,
         late_events=late_events,
+        integrity=judge_integrity(window.n_checked, window.n_mismatched, settings.integrity_tolerance),
+        stable_beams=conditions is not None and conditions.stable_beams,
+        delay_s=delay_s,
+        late=delay_s is not None and delay_s > settings.late_after_s,
     )
 
 

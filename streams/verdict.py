@@ -14,6 +14,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from streams.assessment import Assessment, InputShift, Judgement
+from streams.firmware_fault import FirmwareFault
+from streams.integrity import IntegrityResult
 
 HISTORY: Final = 3
 """Judged windows of one run that are looked at together."""
@@ -29,6 +31,8 @@ RECOVERED_MEAN_PULL: Final = 0.5
 """... until it is nearer than this."""
 
 RATE_FAMILY: Final = "rate"
+INTEGRITY: Final = "integrity"
+"""Stands among the families of a verdict when the firmware differs from its emulator. No family of drift."""
 
 
 class State(StrEnum):
@@ -51,11 +55,20 @@ class Verdict(BaseModel):
     revision
         1 for the first verdict of the window, more after late data.
     families
-        Names of the families that exceed in this window.
+        Names of the families that exceed in this window; `INTEGRITY` with them when it holds mismatches of a
+        firmware fault.
     reason
         One sentence for a shifter.
     onset_lumisection
         First exceeding lumisection of the current episode; None outside an episode.
+    firmware_fault
+        The firmware answers other than its emulator: an alarm that no retraining mends.
+    integrity
+        Agreement of firmware and emulator in this window.
+    delay_s, late
+        How long after the end of the lumisection this was found, and whether that was too long.
+    late_events
+        Events of the window that came after it had closed first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +91,11 @@ class Verdict(BaseModel):
     worst_inputs: tuple[InputShift, ...] = ()
     simulated: bool = False
     onset_lumisection: int | None = None
+    firmware_fault: bool = False
+    integrity: IntegrityResult | None = None
+    delay_s: float | None = None
+    late: bool = False
+    late_events: int = 0
 
 
 def verdict_id(assessment: Assessment) -> str:
@@ -188,11 +206,13 @@ class VerdictChain:
     """Sequential judgement of one model.
 
     Windows of different packages, or judged against different references, are separate sequences: what
-    an old firmware did never counts against a new one.
+    an old firmware did never counts against a new one. Whether a firmware agrees with its emulator is
+    followed apart from drift, and needs no reference.
     """
 
     def __init__(self) -> None:
         self._tracks: dict[tuple[str, str | None], _Track] = {}
+        self._faults: dict[str, FirmwareFault] = {}
 
     def update(self, assessment: Assessment) -> Verdict:
         """Judge one more assessment, in stored order.
@@ -208,6 +228,17 @@ class VerdictChain:
             state, reason, onset = track.update(assessment)
         else:
             state, reason = State(assessment.judgement.value), assessment.reason
+        families = assessment.exceeded_families
+        fault = self._faults.setdefault(assessment.package, FirmwareFault())
+        fault.update(assessment)
+        at_fault = fault.present and assessment.stable_beams
+        if fault.present:
+            drift = reason if state is not State.GOOD else ""
+            reason = " ".join(filter(None, (fault.reason(assessment), drift)))
+        if at_fault:
+            state, onset = State.ALARM, _earliest(assessment, fault.onset, onset)
+            if assessment.integrity is not None and assessment.integrity.n_mismatched:
+                families = (*families, INTEGRITY)
         return Verdict(
             id=verdict_id(assessment),
             model=assessment.model,
@@ -215,7 +246,7 @@ class VerdictChain:
             lumisection=assessment.lumisection,
             revision=assessment.revision,
             state=state,
-            families=assessment.exceeded_families,
+            families=families,
             reason=reason,
             package=assessment.package,
             reference_id=assessment.reference_id,
@@ -227,7 +258,20 @@ class VerdictChain:
             worst_inputs=assessment.worst_inputs,
             simulated=assessment.simulated,
             onset_lumisection=onset,
+            firmware_fault=at_fault,
+            integrity=assessment.integrity,
+            delay_s=assessment.delay_s,
+            late=assessment.late,
+            late_events=assessment.late_events,
         )
+
+
+def _earliest(assessment: Assessment, fault: tuple[int, int] | None, drift: int | None) -> int:
+    """First lumisection of an episode in this run, of a firmware fault and of a drift that began earlier."""
+    found = [drift if drift is not None else assessment.lumisection]
+    if fault is not None and fault[0] == assessment.run:
+        found.append(fault[1])
+    return min(found)
 
 
 def fold(assessments: Iterable[Assessment]) -> list[Verdict]:
