@@ -13,14 +13,20 @@ import numpy.typing as npt
 
 from streams.errors import SummaryError
 from streams.statistics import ks_from_counts, rate_pull
-from streams.summary import Counts, Summary
+from streams.summary import Counts, Layout, Summary
 
 INPUTS: Final = "inputs"
 SCORE: Final = "score"
 RATE: Final = "rate"
 FAMILIES: Final = (INPUTS, SCORE, RATE)
+LARGEST_PRODUCT: Final = 2.0**62
 
 Floats = npt.NDArray[np.float64]
+
+
+def families_of(layout: Layout) -> tuple[str, ...]:
+    """Return the families that apply: histograms that were filled elsewhere have no score and no rate."""
+    return (INPUTS,) if layout.own_totals else FAMILIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,19 @@ class Comparison:
             return 1.0 if self.accept_rate > 0 else 0.0
         return abs(deviation)
 
+    def strongest_input(self, floor: float) -> tuple[float, float]:
+        """Return significance and effect of the input that tells most.
+
+        That is the most significant one of those whose effect is above `floor`, else of all. Where inputs
+        have their own totals, the most significant difference need not be a large one.
+        """
+        values = self.input_distance * self.input_size
+        if not len(values):
+            return 0.0, 0.0
+        large = self.input_distance > floor
+        index = int(np.argmax(np.where(large, values, -1.0) if large.any() else values))
+        return float(values[index]), float(self.input_distance[index])
+
     def value(self, family: str) -> float:
         """Significance of the difference in one family: the number that thresholds are set for."""
         if family == RATE:
@@ -123,8 +142,12 @@ def _compare_inputs(window: Summary, expected: Summary) -> tuple[Floats, Floats,
     starts = np.array(layout.starts[:-1])
     n, m = _totals(window, starts), _totals(expected, starts)
     sizes = np.diff(layout.starts)
-    # integer arithmetic, so that the sum over thousands of bins is exact
-    running = np.cumsum(window.inputs * np.repeat(m, sizes) - expected.inputs * np.repeat(n, sizes))
+    # integer arithmetic, so that the sum over thousands of bins is exact, as long as products fit
+    type_ = np.int64 if float(n.max()) * float(m.max()) < LARGEST_PRODUCT else np.float64
+    running = np.cumsum(
+        window.inputs * np.repeat(m, sizes).astype(type_)
+        - expected.inputs * np.repeat(n, sizes).astype(type_)
+    )
     both = (n > 0) & (m > 0)
     scale = np.divide(1.0, n.astype(np.float64) * m, out=np.zeros(len(n)), where=both)
     distance = np.maximum.reduceat(np.abs(running), starts) * scale

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from streams.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare
+from streams.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare, families_of
 from streams.contract import Contract
 from streams.errors import MalformedMessage, ReferenceProblem
 from streams.statistics import gumbel_threshold, kolmogorov_threshold, normal_threshold, share_budget
@@ -42,7 +42,8 @@ class ReferenceHeader(BaseModel):
     pileup_minimum, pileup_maximum
         Pileup of the lumisections used: windows outside are not judged.
     thresholds
-        Family -> value that an in-control window's statistic exceeds with the family's share of `budget`.
+        Family that applies -> value that an in-control window's statistic exceeds with the family's share of
+        `budget`.
     effect_floors
         Family -> smallest effect that counts, however significant (see `Comparison.effect`).
     budget
@@ -168,7 +169,7 @@ def build_reference(
     ordered = sorted(summaries, key=lambda part: (part.run, part.lumisection))
     counts = _pool(ordered[0::2])
     comparisons = [compare(held_out, counts) for held_out in ordered[1::2]]
-    thresholds = _calibrate(comparisons, budget_per_lumisection)
+    thresholds = _calibrate(comparisons, families_of(counts.layout), budget_per_lumisection)
     header = ReferenceHeader(
         model=counts.model,
         contract_hash=counts.contract_hash,
@@ -263,21 +264,24 @@ def decode_reference(payload: bytes) -> Reference:
     return Reference(header, counts)
 
 
-def _calibrate(comparisons: Sequence[Comparison], budget: float) -> dict[str, float]:
-    """Threshold of each family from held-out lumisections.
+def _calibrate(comparisons: Sequence[Comparison], families: Sequence[str], budget: float) -> dict[str, float]:
+    """Threshold of each family that applies, from held-out lumisections.
 
     Distances: a Gumbel distribution fitted to the per-lumisection maximum. Rate: a normal one as wide as
     the pulls are, at least one standard deviation (what is wider is no counting noise but wander). Never
     below what theory gives for one continuous distribution, never below the largest value seen.
     """
-    share = share_budget(budget, len(FAMILIES))
-    values = {name: np.array([one.value(name) for one in comparisons]) for name in FAMILIES}
-    width = max(1.0, float(np.sqrt(np.mean(values[RATE] ** 2))))
-    return {
-        INPUTS: max(gumbel_threshold(values[INPUTS], share), kolmogorov_threshold(share)),
-        SCORE: max(gumbel_threshold(values[SCORE], share), kolmogorov_threshold(share)),
-        RATE: max(normal_threshold(share) * width, float(values[RATE].max())),
+    share = share_budget(budget, len(families))
+    values = {name: np.array([one.value(name) for one in comparisons]) for name in families}
+    thresholds = {
+        name: max(gumbel_threshold(values[name], share), kolmogorov_threshold(share))
+        for name in families
+        if name in (INPUTS, SCORE)
     }
+    if RATE in families:
+        width = max(1.0, float(np.sqrt(np.mean(values[RATE] ** 2))))
+        thresholds[RATE] = max(normal_threshold(share) * width, float(values[RATE].max()))
+    return thresholds
 
 
 def _check_parts(summaries: Sequence[Summary], contract: Contract) -> None:
