@@ -74,6 +74,7 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
         recorder_prescale=stream.recorder_prescale,
         recorder_max_bytes=stream.recorder_max_bytes,
         allowed_lateness_s=stream.allowed_lateness_s,
+        source_patience_s=stream.source_patience_s,
         instance=name,
     )
 

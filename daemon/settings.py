@@ -52,6 +52,9 @@ class StreamSettings(_Section):
     """How workers wait for late batches, and how much of recent events they keep for retraining."""
 
     allowed_lateness_s: float = Field(default=60.0, ge=0)  # after the end of a lumisection
+    source_patience_s: float = Field(
+        default=120.0, ge=0
+    )  # for a source that lags, or a stream that fell silent
     recorder_prescale: int = Field(default=1, ge=1)  # keep every n-th event
     recorder_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)  # for each model
 

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from streams.assessment import Assessment
 from streams.conditions import Conditions
 from streams.database import read_session
-from streams.records import AssessmentRow, ConditionsRow, WindowRow, WindowState
+from streams.records import WITH_COUNTS, AssessmentRow, ConditionsRow, WindowRow
 from streams.summary import Summary
 from streams.summary_codec import decode_summary
 from streams.verdict import Verdict
@@ -75,7 +75,7 @@ def closed_windows(
         select(WindowRow)
         .where(
             WindowRow.model == model,
-            WindowRow.state == WindowState.CLOSED,
+            col(WindowRow.state).in_(WITH_COUNTS),
             col(WindowRow.lumisection).between(first_lumisection, last_lumisection),
         )
         .order_by(col(WindowRow.run), col(WindowRow.lumisection), col(WindowRow.id))

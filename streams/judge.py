@@ -4,11 +4,12 @@ Chains live in memory and are folds over the stored assessments: before each ver
 whatever other processes stored meanwhile. Knows no broker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from streams.assessment import Assessment, AssessmentSettings, assess
@@ -43,8 +44,27 @@ class MonitoredModel:
 
 @dataclass
 class _Chain:
+    """A model's chain after the last stored assessment, and what that was."""
+
     chain: VerdictChain = field(default_factory=VerdictChain)
     last_id: int = 0
+    runs: set[int] = field(default_factory=set)
+    last: tuple[int, int, int] | None = None
+    """Run, lumisection and window of the last one."""
+
+    def continued_by(self, place: tuple[int, int, int], revision: int) -> bool:
+        """Whether a window comes after all others of its run, and its run after all other runs."""
+        if revision != 1:
+            return False
+        if self.last is None or place[0] not in self.runs:
+            return True
+        return place[0] == self.last[0] and place > self.last
+
+    def update(self, place: tuple[int, int, int], assessment: Assessment) -> Verdict:
+        """Judge the next window."""
+        self.runs.add(place[0])
+        self.last = place
+        return self.chain.update(assessment)
 
 
 class Judge:
@@ -56,24 +76,57 @@ class Judge:
         self._references: dict[str, Reference] = {}
 
     def judge(
-        self, session: Session, window: WindowRow, conditions: Conditions | None, now: datetime
-    ) -> Verdict:
-        """Assess a closed window as it is now and store assessment and verdict, unpublished.
+        self,
+        session: Session,
+        windows: Sequence[tuple[WindowRow, Conditions | None]],
+        now: datetime,
+    ) -> list[Verdict]:
+        """Assess closed windows of one model as they are now; store assessments and verdicts, unpublished.
+
+        A window that got late data, or comes after a later lumisection of its run was judged, is judged in
+        its place of the sequence: its verdict can mend history, and says nothing about now.
 
         Parameters
         ----------
         session
-            A write transaction of the window's model.
-        window
-            Closed, of a monitored model. Its revision goes up by one.
-        conditions
-            Conditions of its lumisection, if known.
+            A write transaction of the windows' model. If it fails, call `forget`.
+        windows
+            Closed, of one monitored model, in the order of their lumisections, each with the conditions of
+            its lumisection, if known. Their revisions go up by one.
         """
+        if not windows:
+            return []
+        model = windows[0][0].model
+        chain = self._caught_up(session, model)
+        assessments = {
+            _place(window): self._assessed(session, window, conditions) for window, conditions in windows
+        }
+        verdicts: dict[tuple[int, int, int], Verdict] = {}
+        for place, assessment in assessments.items():
+            if not chain.continued_by(place, assessment.revision):
+                chain, verdicts = _refolded(session, model, assessments)
+                self._chains[model] = chain
+                break
+            verdicts[place] = chain.update(place, assessment)
+        rows = [
+            _row(window, assessments[_place(window)], verdicts[_place(window)], now) for window, _ in windows
+        ]
+        session.add_all(rows)
+        session.flush()
+        chain.last_id = max(_stored_id(row.id) for row in rows)
+        return [verdicts[_place(window)] for window, _ in windows]
+
+    def forget(self, model: str) -> None:
+        """Forget a model's chain: its transaction failed, so it may hold what is not stored."""
+        self._chains.pop(model, None)
+
+    def _assessed(self, session: Session, window: WindowRow, conditions: Conditions | None) -> Assessment:
+        """Assess a window as it is now, and count the revision."""
         model = self._models[window.model]
         window.revision += 1
         window.assessed_events = window.n_events
         session.add(window)
-        assessment = assess(
+        return assess(
             decode_summary(window.summary),
             self._reference(session, window),
             conditions,
@@ -83,29 +136,6 @@ class Judge:
             complete=window.complete,
             late_events=window.late_events,
         )
-        chain = self._caught_up(session, window.model)
-        if window.revision == 1:
-            verdict = chain.chain.update(assessment)
-        else:
-            verdict = self._revised(session, window, assessment)
-        row = AssessmentRow(
-            verdict_id=verdict.id,
-            window_id=_stored_id(window.id),
-            model=window.model,
-            run=window.run,
-            lumisection=window.lumisection,
-            package=window.package,
-            revision=window.revision,
-            state=verdict.state,
-            assessment=assessment.model_dump_json(),
-            verdict=verdict.model_dump_json(),
-            created_at=now,
-        )
-        session.add(row)
-        session.flush()
-        if window.revision == 1:
-            chain.last_id = _stored_id(row.id)
-        return verdict
 
     def _reference(self, session: Session, window: WindowRow) -> Reference | None:
         """Return the reference approved by now: an approval counts from the next window on."""
@@ -126,45 +156,85 @@ class Judge:
             rows = session.exec(
                 select(AssessmentRow)
                 .where(AssessmentRow.model == model, col(AssessmentRow.id) > known.last_id)
+                .options(defer(AssessmentRow.verdict))  # type: ignore[arg-type] # SQLModel declares columns as values
                 .order_by(col(AssessmentRow.id))
             ).all()
-            if all(row.revision == 1 for row in rows):
-                for row in rows:
-                    known.chain.update(Assessment.model_validate_json(row.assessment))
-                    known.last_id = _stored_id(row.id)
+            if _append(known, rows):
                 return known
-        # at start, or when late data revised what the chain has already seen
-        history, last_id = _history(session, model)
-        rebuilt = _Chain(last_id=last_id)
-        for assessment in history.values():
-            rebuilt.chain.update(assessment)
+        # at start, or when another process judged late data
+        rebuilt, _ = _refolded(session, model, {})
         self._chains[model] = rebuilt
         return rebuilt
 
-    def _revised(self, session: Session, window: WindowRow, assessment: Assessment) -> Verdict:
-        """Judge a window again in its old place of the sequence."""
-        history, _ = _history(session, window.model)
-        history[_stored_id(window.id)] = assessment
-        chain = VerdictChain()
-        for window_id, stored in history.items():
-            verdict = chain.update(stored)
-            if window_id == window.id:
-                return verdict
-        raise AssertionError("unreachable: the window is in the history")
+
+def _append(chain: _Chain, rows: Sequence[AssessmentRow]) -> bool:
+    """Take what others stored into a chain; False: it does not simply go on, and the chain is spoilt."""
+    for row in rows:
+        if not chain.continued_by(_place(row), row.revision):
+            return False
+        chain.update(_place(row), Assessment.model_validate_json(row.assessment))
+        chain.last_id = _stored_id(row.id)
+    return True
 
 
-def _history(session: Session, model: str) -> tuple[dict[int, Assessment], int]:
-    """Window id -> its latest assessment, in the order of the first ones; and the last row's id."""
+def _refolded(
+    session: Session, model: str, added: Mapping[tuple[int, int, int], Assessment]
+) -> tuple[_Chain, dict[tuple[int, int, int], Verdict]]:
+    """Judge everything stored of a model again, with some windows added in their places.
+
+    The sequence: runs in the order in which they were first judged, in each the windows by lumisection. Of a
+    window that was assessed more than once, the last assessment counts.
+
+    Returns
+    -------
+    The chain, and the verdicts on the added windows.
+    """
     rows = session.exec(
         select(AssessmentRow)
         .where(AssessmentRow.model == model)
+        .options(defer(AssessmentRow.verdict))  # type: ignore[arg-type] # SQLModel declares columns as values
         .order_by(col(AssessmentRow.id).desc())
         .limit(CHAIN_MEMORY)
     ).all()
-    history: dict[int, Assessment] = {}
-    for row in reversed(rows):
-        history[row.window_id] = Assessment.model_validate_json(row.assessment)
-    return history, _stored_id(rows[0].id) if rows else 0
+    stored = {_place(row): row.assessment for row in reversed(rows)}
+    # a window from before this memory, or of a run from before it, is judged by itself
+    forgotten = {
+        place: assessment
+        for place, assessment in added.items()
+        if assessment.revision > 1 and place not in stored and rows
+    }
+    runs = {run: None for run, _, _ in (*stored, *added)}
+    rank = {run: number for number, run in enumerate(runs)}
+    sequence = sorted({*stored, *added} - {*forgotten}, key=lambda place: (rank[place[0]], place))
+    chain = _Chain(last_id=_stored_id(rows[0].id) if rows else 0)
+    verdicts = {place: VerdictChain().update(assessment) for place, assessment in forgotten.items()}
+    for place in sequence:
+        if place in added:
+            verdicts[place] = chain.update(place, added[place])
+        else:
+            chain.update(place, Assessment.model_validate_json(stored[place]))
+    return chain, verdicts
+
+
+def _row(window: WindowRow, assessment: Assessment, verdict: Verdict, now: datetime) -> AssessmentRow:
+    return AssessmentRow(
+        verdict_id=verdict.id,
+        window_id=_stored_id(window.id),
+        model=window.model,
+        run=window.run,
+        lumisection=window.lumisection,
+        package=window.package,
+        revision=window.revision,
+        state=verdict.state,
+        assessment=assessment.model_dump_json(),
+        verdict=verdict.model_dump_json(),
+        created_at=now,
+    )
+
+
+def _place(row: WindowRow | AssessmentRow) -> tuple[int, int, int]:
+    """Run, lumisection and window: what a window's place in the sequence follows from."""
+    return row.run, row.lumisection, _stored_id(row.id if isinstance(row, WindowRow) else row.window_id)
 
 
 def _stored_id(value: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Tables of this package: windows, the batches they hold, conditions, assessments with verdicts, references.
+"""Tables of this package: windows, their batches, sources, conditions, assessments with verdicts, references.
 
 Only columns and their meaning; what is done with them stands in `streams.windows` and
 `streams.reference_store`.
@@ -7,7 +7,7 @@ Only columns and their meaning; what is done with them stands in `streams.window
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Column, Engine, Index, LargeBinary, UniqueConstraint, inspect
+from sqlalchemy import BigInteger, Column, Engine, Index, LargeBinary, UniqueConstraint, inspect, text
 from sqlmodel import Field, SQLModel
 
 from streams.database import UtcDateTime, write_session
@@ -15,10 +15,20 @@ from streams.errors import DatabaseError
 
 
 class WindowState(StrEnum):
-    """Whether a window still waits for data."""
+    """How far a window has come.
+
+    ``open``: waits for data. ``closed``: assessed; late data still counts. ``sealed``: takes no data any
+    more, because its batches are not told apart any longer. ``archived``: its counts are gone too.
+    """
 
     OPEN = "open"
     CLOSED = "closed"
+    SEALED = "sealed"
+    ARCHIVED = "archived"
+
+
+WITH_COUNTS = (WindowState.CLOSED, WindowState.SEALED)
+"""States of a window that is assessed and still has its counts."""
 
 
 class ReferenceState(StrEnum):
@@ -44,6 +54,13 @@ class WindowRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("model", "run", "lumisection", "package"),
         Index("ix_stream_windows_state", "state", "model"),
+        # asked for every second: closed windows with late data, and the few that are open
+        Index(
+            "ix_stream_windows_unassessed",
+            "model",
+            sqlite_where=text("assessed_events < n_events"),
+            postgresql_where=text("assessed_events < n_events"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -74,6 +91,8 @@ class BatchRow(SQLModel, table=True):
     """
 
     __tablename__ = "stream_batches"
+    # thousands of rows for each lumisection: on SQLite the primary key alone holds them
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     model: str = Field(primary_key=True)
     run: int = Field(primary_key=True)
@@ -82,7 +101,19 @@ class BatchRow(SQLModel, table=True):
     sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     digest: int = Field(sa_column=Column(BigInteger, nullable=False))
     n_events: int
-    window_id: int = Field(foreign_key="stream_windows.id", index=True)
+    window_id: int = Field(foreign_key="stream_windows.id")
+
+
+class SourceRow(SQLModel, table=True):
+    """How far a source has come in a run: its latest lumisection, and when it last sent anything new."""
+
+    __tablename__ = "stream_sources"
+
+    model: str = Field(primary_key=True)
+    run: int = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    lumisection: int
+    seen_at: datetime = Field(sa_column=_time())
 
 
 class ConditionsRow(SQLModel, table=True):
@@ -150,7 +181,7 @@ class ReferenceRow(SQLModel, table=True):
     retired_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
 
 
-TABLES = (WindowRow, BatchRow, ConditionsRow, AssessmentRow, ReferenceRow)
+TABLES = (WindowRow, BatchRow, SourceRow, ConditionsRow, AssessmentRow, ReferenceRow)
 
 
 def require_tables(engine: Engine) -> None:

@@ -45,7 +45,7 @@ def build_app(settings: WorkerSettings) -> faust.App:
     store = WindowStore(
         engine,
         models=models,
-        allowed_lateness=settings.allowed_lateness,
+        waiting=settings.waiting,
     )
     recorder = None
     if settings.recent_dir is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.assessment import AssessmentSettings
+from streams.closing import Waiting
 from streams.contract import load_contract
 from streams.errors import WorkerError
 from streams.judge import MonitoredModel
@@ -42,7 +43,10 @@ class WorkerSettings(BaseModel):
     recorder_prescale, recorder_max_bytes
         How much of them is kept, for each model.
     allowed_lateness_s
-        How long a window waits for missing batches.
+        How long a window waits for missing batches after its lumisection's end.
+    source_patience_s
+        How long it waits for a source that lags behind the others, and after what silence a lumisection is
+        over whose end nobody announced.
     sweep_interval_s
         How often windows are looked over for ones that waited long enough.
     group
@@ -62,6 +66,7 @@ class WorkerSettings(BaseModel):
     recorder_prescale: int = Field(default=DEFAULT_PRESCALE, ge=1)
     recorder_max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1024)
     allowed_lateness_s: float = Field(default=30.0, ge=0)
+    source_patience_s: float = Field(default=120.0, ge=0)
     sweep_interval_s: float = Field(default=1.0, gt=0)
     group: str = "lumiwatch-worker"
     instance: str | None = None
@@ -69,9 +74,9 @@ class WorkerSettings(BaseModel):
     log_level: str = "INFO"
 
     @property
-    def allowed_lateness(self) -> timedelta:
-        """How long a window waits for missing batches."""
-        return timedelta(seconds=self.allowed_lateness_s)
+    def waiting(self) -> Waiting:
+        """How long windows wait for what is missing."""
+        return Waiting(timedelta(seconds=self.allowed_lateness_s), timedelta(seconds=self.source_patience_s))
 
     def monitored_models(self) -> dict[str, MonitoredModel]:
         """Read the contracts. Raises `ContractError`."""

@@ -14,11 +14,12 @@ from streams.history import closed_windows, judged_windows, latest_judged_window
 from streams.judge import MonitoredModel
 from streams.records import WindowRow, create_tables
 from streams.reference_store import register_reference
-from streams.windows import Outcome, WindowStore
+from streams.windows import Outcome, Waiting, WindowStore
 from tests.support.streams import MODEL, OTHER_PACKAGE, PACKAGE, RUN, conditions
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATENESS = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=120)
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def engine(tmp_path):
 @pytest.fixture
 def open_store(engine, contract):
     def make():
-        return WindowStore(engine, models={MODEL: MonitoredModel(contract)}, allowed_lateness=LATENESS)
+        models = {MODEL: MonitoredModel(contract)}
+        return WindowStore(engine, models=models, waiting=Waiting(LATENESS, PATIENCE))
 
     return make
 
@@ -120,8 +122,9 @@ def test_a_missing_batch_is_waited_for_only_so_long(store, detector, engine):
 def test_a_lumisection_whose_end_is_never_announced_ends_with_a_later_one(store, detector):
     fold(store, detector.sent(7))
     store.record_conditions(conditions(9), NOW)
-    assert store.sweep(NOW) == []
-    verdicts = store.sweep(NOW + LATENESS)
+    # its source has not moved on yet
+    assert store.sweep(NOW + LATENESS) == []
+    verdicts = store.sweep(NOW + PATIENCE)
     assert [verdict.lumisection for verdict in verdicts] == [7]
     assert "never arrived" in verdicts[0].reason or "No approved reference" in verdicts[0].reason
 

@@ -40,4 +40,20 @@ def upgrade() -> None:
         "0, n_events, window_id FROM stream_batches_0001"
     )
     op.drop_table("stream_batches_0001")
-    op.create_index("ix_stream_batches_window_id", "stream_batches", ["window_id"])
+    op.create_table(
+        "stream_sources",
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("lumisection", sa.Integer(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("model", "run", "source"),
+    )
+    unassessed = sa.text("assessed_events < n_events")
+    op.create_index(
+        "ix_stream_windows_unassessed",
+        "stream_windows",
+        ["model"],
+        sqlite_where=unassessed,
+        postgresql_where=unassessed,
+    )
