@@ -68,7 +68,7 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
         for action in actions:
             match action:
                 case Open():
-                    result = _open(session, action, now)
+                    result = _open(session, action, now, answer=site.models[verdict.model].has_firmware)
                 case Extend() if current is not None:
                     _extend(session, current, action, now)
                 case Recover() if current is not None:
@@ -81,7 +81,8 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
         return result
 
 
-def _open(session: Session, action: Open, now: datetime) -> Intake:
+def _open(session: Session, action: Open, now: datetime, *, answer: bool) -> Intake:
+    """Open an incident; `answer`: prepare a response, which only firmware can be given."""
     verdict = action.verdict
     count = session.exec(
         select(func.max(IncidentRecord.number)).where(IncidentRecord.model == verdict.model)
@@ -111,6 +112,8 @@ def _open(session: Session, action: Open, now: datetime) -> Intake:
     record_happening(
         session, incident, "incident.opened", verdict.reason, now=now, detail={"verdict": content}
     )
+    if not answer:
+        return Intake(new=True, opened=incident.id)
     response_id = create_response(session, incident, requested_by=ACTOR, now=now)
     return Intake(new=True, opened=incident.id, start_responses=(response_id,))
 

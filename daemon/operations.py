@@ -159,6 +159,11 @@ class Operations:
         with transaction(self._engine) as session:
             incident = _incident(session, incident_id)
             self._check_approver(incident.model, operator, f"ask for a response to {incident_id}")
+            if not self._site.models[incident.model].has_firmware:
+                raise NotPossibleNow(
+                    f"{incident.model} is watched by histograms and has no firmware to reconfigure: resolve "
+                    f"{incident_id} once its cause is mended"
+                )
             response_id = create_response(session, incident, requested_by=operator, now=now)
         self._workflows.start(response_id)
         return response_id

@@ -155,7 +155,7 @@ class PolicySettings(_Section):
 
     approvers: tuple[_Name, ...] = Field(min_length=1)
     approvals_needed: int = Field(default=1, ge=1)
-    strategies: tuple[StrategyName, ...] = Field(min_length=1)  # least invasive first
+    strategies: tuple[StrategyName, ...] = ()  # least invasive first; none where no firmware is retrained
     auto_plan_kinds: tuple[PlanKind, ...] = ()
     verify_lumisections: int = Field(default=10, ge=1)
     verify_allowed_misses: int = Field(default=1, ge=0)  # windows that may exceed without a rollback
@@ -221,6 +221,11 @@ class SiteModel:
     settings: ModelSettings
     contract_path: Path
     contract: Contract
+
+    @property
+    def has_firmware(self) -> bool:
+        """Whether firmware runs it: a model that is watched by histograms has nothing to retrain."""
+        return not self.contract.histograms
 
     @property
     def policy(self) -> PolicySettings:
@@ -353,7 +358,18 @@ def _load_models(folder: Path) -> dict[str, SiteModel]:
         except StreamsError as error:
             raise SettingsError(str(error)) from error
         models[settings.name] = SiteModel(settings.name, file.parent, settings, contract_path, contract)
+        _check_strategies(file, models[settings.name])
     return models
+
+
+def _check_strategies(file: Path, model: SiteModel) -> None:
+    if model.has_firmware and not model.policy.strategies:
+        raise SettingsError(f"{file}: key policy.strategies: is missing: name one at least")
+    if not model.has_firmware and model.policy.strategies:
+        raise SettingsError(
+            f"{file}: key policy.strategies: histograms have no firmware to retrain: remove it, or use a "
+            "contract with [[objects]]"
+        )
 
 
 def _check_operators(file: Path, settings: SiteSettings, models: Mapping[str, SiteModel]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
-from daemon.settings import load_site
+from daemon.settings import SiteModel, load_site
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
@@ -69,7 +69,7 @@ def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
             say("broker: embedded, in memory; messages that wait in it are lost when this command ends")
         # boards first: a response that was under way goes on as soon as the daemon runs
         for model in installation.site.models.values():
-            if model.settings.firmware.board == "emulated":
+            if model.has_firmware and model.settings.firmware.board == "emulated":
                 address = installation.start_last_board(model.name)
                 none_yet = "no package yet; build one with `lumiwatch hw build`"
                 out.print(f"board of {model.name}: {address or none_yet}")
@@ -90,16 +90,20 @@ def check(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
         "broker": loaded.settings.kafka.bootstrap or "embedded",
         "console": loaded.console_url(),
         "chat": _chat(loaded.settings.mattermost.url, loaded.settings.mattermost.webhook_url_file),
-        **{
-            f"model {model.name}": f"{model.contract.n_inputs} inputs, contract {model.contract.version}, "
-            f"board {model.settings.firmware.board}, approvers {', '.join(model.policy.approvers)}"
-            for model in loaded.models.values()
-        },
+        **{f"model {model.name}": _described(model) for model in loaded.models.values()},
     }
     if as_json:
         print_json(facts)
     else:
         print_record("the configuration is sound", facts)
+
+
+def _described(model: SiteModel) -> str:
+    firmware = f"board {model.settings.firmware.board}" if model.has_firmware else "histograms, no firmware"
+    return (
+        f"{model.contract.n_inputs} inputs, contract {model.contract.version}, {firmware}, "
+        f"approvers {', '.join(model.policy.approvers)}"
+    )
 
 
 def _chat(url: str | None, webhook: object) -> str:

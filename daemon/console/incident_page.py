@@ -149,7 +149,9 @@ class _IncidentPage:
                     lambda who: operations.acknowledge(name, operator=who),
                 )
             )
-        if all(answer.state in FINAL_RESPONSE_STATES for answer in incident.responses):
+        model = self._services.site.models.get(incident.model)
+        answerable = model is not None and model.has_firmware
+        if answerable and all(answer.state in FINAL_RESPONSE_STATES for answer in incident.responses):
             acts.append(
                 ("Propose again", "restart_alt", "grey-8", lambda who: operations.propose(name, operator=who))
             )

@@ -162,9 +162,10 @@ class _Overlays:
 
     async def build(self) -> None:
         """Draw the choices and the plot."""
-        names = [SCORE, *self._services.site.models[self._model].contract.input_names]
+        model = self._services.site.models[self._model]
+        names = [*([SCORE] if model.has_firmware else []), *model.contract.input_names]
         worst = await run.io_bound(self._worst_input)
-        self._quantity = worst if worst in names else SCORE
+        self._quantity = worst if worst in names else names[0]
         choices = await run.io_bound(self._choices) or {}
         with ui.element("section").classes("lw-panel"):
             heading("Window over reference", 2)
