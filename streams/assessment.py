@@ -112,7 +112,7 @@ class Assessment(BaseModel):
     rate_deviation
         Accept rate over expected rate, minus 1.
     worst_inputs
-        The inputs that differ most, the worst first.
+        The inputs that differ most significantly, the worst first.
     complete
         Whether every expected batch had arrived when the window closed.
     late_events
@@ -205,6 +205,8 @@ def assess(
     comparison = None
     if reference is not None and reference.contract_hash == window.contract_hash and window.n_events:
         comparison = compare(window, reference.counts)
+    # histograms filled elsewhere come without any rate
+    rates = comparison if not window.layout.own_totals else None
     judged_families: tuple[str, ...] = FAMILIES
     if reference is not None and reference.package != window.package:
         judged_families = tuple(family for family in FAMILIES if family != INPUTS)
@@ -223,9 +225,9 @@ def assess(
         worst_inputs=_worst_inputs(comparison, contract),
         n_events=window.n_events,
         accept_rate=window.n_accept / window.n_events if window.n_events else 0.0,
-        expected_rate=comparison.expected_rate if comparison else None,
-        rate_deviation=comparison.rate_deviation if comparison else None,
-        rate_pull=comparison.rate_pull if comparison else None,
+        expected_rate=rates.expected_rate if rates else None,
+        rate_deviation=rates.rate_deviation if rates else None,
+        rate_pull=rates.rate_pull if rates else None,
         pileup=conditions.pileup if conditions else None,
         simulated=window.simulated or (conditions is not None and conditions.simulated),
         complete=complete,
@@ -274,9 +276,11 @@ def _families(
         return ()
     floors = _effect_floors(reference, settings)
     results = []
-    for name in FAMILIES:
-        threshold = reference.header.thresholds[name]
-        value, effect = comparison.value(name), comparison.effect(name)
+    for name, threshold in reference.header.thresholds.items():
+        if name == INPUTS:
+            value, effect = comparison.strongest_input(floors[name])
+        else:
+            value, effect = comparison.value(name), comparison.effect(name)
         results.append(
             FamilyResult(
                 name=name,
@@ -300,6 +304,9 @@ def _effect_floors(reference: Reference, settings: AssessmentSettings) -> Mappin
 
 def _effect_at(threshold: float, family: str, comparison: Comparison) -> float:
     """Effect at which the statistic of a window of this size reaches a threshold."""
+    if family == INPUTS:
+        size = float(comparison.input_size.max(initial=0.0))
+        return min(threshold / size, 1.0) if size else 1.0
     if family != RATE:
         return min(threshold / comparison.size, 1.0)
     rate = comparison.expected_rate
@@ -311,7 +318,7 @@ def _effect_at(threshold: float, family: str, comparison: Comparison) -> float:
 def _worst_inputs(comparison: Comparison | None, contract: Contract) -> tuple[InputShift, ...]:
     if comparison is None:
         return ()
-    order = np.argsort(-comparison.input_distance, kind="stable")[:N_WORST_INPUTS]
+    order = np.argsort(-comparison.input_distance * comparison.input_size, kind="stable")[:N_WORST_INPUTS]
     return tuple(
         InputShift(
             name=contract.inputs[index].name,
