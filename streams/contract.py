@@ -49,7 +49,7 @@ __all__ = [
     "parse_contract",
 ]
 
-_LATER_KEYS: Final = {
+_LATER_KEYS: Final[dict[str, Any]] = {
     "select": None, "label": None, "keep_without_pt": False, "coded": False, "stage": None, "histograms": [],
 }  # fmt: skip
 """Keys that came after contracts were in use, with what they are when absent: then they leave no trace in
