@@ -55,7 +55,6 @@ class Counters:
     conditions: int = 0
     verdicts: int = 0
     dead_letters: int = 0
-    recorder_failures: int = 0
 
 
 def end_process() -> None:
@@ -221,14 +220,8 @@ class Pipeline:
         return replace(summary, n_checked=checked.n_checked, n_mismatched=checked.n_mismatched)
 
     def _record(self, batch: Batch) -> None:
-        if self._recorder is None:
-            return
-        try:
+        if self._recorder is not None:
             self._recorder.record(batch, self._models[batch.model].contract)
-        except StreamsError as error:
-            # judging goes on without: retraining will say that events are missing
-            self.counters.recorder_failures += 1
-            logger.warning("recent events are not kept: %s", error)
 
     async def _close(self, model: str, run: int) -> None:
         verdicts = await self._in_database(lambda: self._store.close_ready(model, run, datetime.now(UTC)))

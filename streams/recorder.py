@@ -1,14 +1,23 @@
 """The recorder: keeps a bounded, prescaled sample of recent raw events on disk, for retraining.
 
-One dataset file per batch, named after what it holds, so that a redelivered batch writes the same file
-again. The oldest files go when a model's share of the disk is used up. Knows no broker and no drift.
+It never slows the stream down: chosen events are copied into a bounded queue and written by a thread of its
+own. What the queue cannot take is dropped and counted. Several workers record at once. Knows no broker and no
+drift; how files look stands in `streams.segments`.
 """
 
-import hashlib
+import atexit
+import logging
+import os
+import queue
 import re
-from collections import deque
+import threading
+import time
+import uuid
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +26,23 @@ import numpy as np
 from streams.batch import Batch
 from streams.contract import Contract
 from streams.dataset import Dataset, concatenate, dataset_of
-from streams.errors import RecorderError
+from streams.errors import RecorderError, StreamsError
+from streams.segments import NewBlock, Room, SegmentFolder, blocks, digest
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PRESCALE: Final = 5
 DEFAULT_MAX_BYTES: Final = 512 * 1024 * 1024
+DEFAULT_MAX_AGE: Final = timedelta(days=7)
+DEFAULT_MAX_EVENTS: Final = 100_000
 DEFAULT_MAX_FILES: Final = 20_000
-_FILE: Final = re.compile(
-    r"^(?P<run>\d{10})-(?P<lumisection>\d{10})-(?P<package>[0-9a-f]{16})-[0-9a-f]{16}-\d{16}\.npz$"
-)
+QUEUE_BYTES: Final = 32 * 1024 * 1024
+"""Events that wait to be written; more are dropped."""
+
+_REMEMBERED_LUMISECTIONS: Final = 256
+_LOOK_S: Final = 60.0
+_COMPLAIN_S: Final = 60.0
+_CLOSE_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,94 +56,194 @@ class RecorderSettings:
     prescale
         Every n-th event is kept.
     max_bytes, max_files
-        Bounds for each model.
+        Bounds for each model, over all workers; each further worker may exceed the bytes by a sixteenth.
+    max_age
+        What was written longer ago is deleted.
+    max_events
+        Events that one worker keeps of a lumisection and model, the first ones that come: at high rates the
+        room then lasts for many lumisections.
     """
 
     folder: Path
     prescale: int = DEFAULT_PRESCALE
     max_bytes: int = DEFAULT_MAX_BYTES
     max_files: int = DEFAULT_MAX_FILES
+    max_age: timedelta = DEFAULT_MAX_AGE
+    max_events: int = DEFAULT_MAX_EVENTS
+
+
+@dataclass
+class RecorderCounters:
+    """What became of the events that the prescale chose, since the start.
+
+    Attributes
+    ----------
+    kept
+        Written to disk.
+    thinned
+        Left out because their lumisection had enough.
+    dropped
+        Lost because the disk did not keep up.
+    failures
+        Batches that could not be written.
+    """
+
+    kept: int = 0
+    thinned: int = 0
+    dropped: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True)
-class _Kept:
-    path: Path
-    size: int
+class _Job:
+    """The chosen events of a batch on their way to the disk, as copies."""
+
+    batch: Batch
+    contract: Contract
+    prescale: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return int(self.batch.inputs.nbytes + self.batch.score.nbytes + self.batch.accept.nbytes)
 
 
 class Recorder:
-    """Writes recent events. One process writes each model's folder at a time."""
+    """Writes recent events, from any thread of any number of processes.
 
-    def __init__(self, settings: RecorderSettings) -> None:
+    Parameters
+    ----------
+    settings
+        What to keep, and where.
+    clock
+        Unix time, for the age of files.
+
+    Raises
+    ------
+    RecorderError
+        The settings make no sense.
+    """
+
+    def __init__(self, settings: RecorderSettings, clock: Callable[[], float] = time.time) -> None:
         if settings.prescale < 1:
             raise RecorderError(f"recorder prescale {settings.prescale}: give 1 or more")
+        self.counters = RecorderCounters()
         self._settings = settings
-        self._kept: dict[str, deque[_Kept]] = {}
-        self._bytes: dict[str, int] = {}
+        self._clock = clock
+        self._room = Room(settings.max_bytes, settings.max_files, settings.max_age.total_seconds())
+        self._writer = f"{os.getpid()}-{uuid.uuid4()}"
+        self._folders: dict[str, SegmentFolder] = {}
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | threading.Event | None] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._taken: OrderedDict[tuple[str, int, int], int] = OrderedDict()
+        self._complained_s = -_COMPLAIN_S
+        self._thread = threading.Thread(target=self._write_all, name="lumiwatch-recorder", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
 
-    def record(self, batch: Batch, contract: Contract) -> Path | None:
-        """Keep every n-th event of a batch.
+    def record(self, batch: Batch, contract: Contract) -> bool:
+        """Take a copy of every n-th event of a batch, to be written soon; returns at once, raises nothing.
 
         Returns
         -------
-        Path or None
-            The file written; None if the prescale leaves no event.
-
-        Raises
-        ------
-        RecorderError
-            The folder cannot be written.
+        bool
+            Whether events were taken.
         """
         prescale = self._settings.prescale
         chosen = slice(batch.sequence % prescale, None, prescale)
-        inputs = np.ascontiguousarray(batch.inputs[chosen])
-        if not len(inputs):
-            return None
+        n_events = len(range(batch.n_events)[chosen])
+        n_bytes = n_events * (2 * contract.n_inputs + 5)
+        if not n_events or not self._thread.is_alive() or not self._admits(batch, n_events, n_bytes):
+            return False
+        self._jobs.put(_Job(_copied(batch, chosen), contract, prescale))
+        return True
+
+    def flush(self) -> None:
+        """Wait until everything taken so far is written."""
+        if self._thread.is_alive():
+            done = threading.Event()
+            self._jobs.put(done)
+            done.wait()
+
+    def close(self) -> None:
+        """Write what waits, for at most 10 s, and take nothing more."""
+        atexit.unregister(self.close)
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+    def _admits(self, batch: Batch, n_events: int, n_bytes: int) -> bool:
+        place = (batch.model, batch.run, batch.lumisection)
+        with self._lock:
+            taken = self._taken.get(place, 0)
+            if taken >= self._settings.max_events:
+                self.counters.thinned += n_events
+                return False
+            if self._waiting_bytes + n_bytes > QUEUE_BYTES:
+                self.counters.dropped += n_events
+                return False
+            self._taken[place] = taken + n_events
+            while len(self._taken) > _REMEMBERED_LUMISECTIONS:
+                self._taken.popitem(last=False)
+            self._waiting_bytes += n_bytes
+            return True
+
+    def _write_all(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_LOOK_S)
+            except queue.Empty:
+                self._contained(self._make_room)
+                continue
+            if job is None:
+                break
+            if isinstance(job, threading.Event):
+                job.set()
+                continue
+            self._contained(partial(self._write, job))
+            with self._lock:
+                self._waiting_bytes -= job.size
+        for folder in self._folders.values():
+            folder.close()
+
+    def _write(self, job: _Job) -> None:
+        batch = job.batch
+        made_by = f"recorder prescale={job.prescale} source={batch.source} package={batch.package}"
         dataset = dataset_of(
-            contract,
-            inputs,
-            made_by=f"recorder prescale={prescale} source={batch.source} package={batch.package}",
-            run=np.full(len(inputs), batch.run, dtype=np.int64),
-            lumisection=np.full(len(inputs), batch.lumisection, dtype=np.int64),
-            score=np.ascontiguousarray(batch.score[chosen]),
-            accept=np.ascontiguousarray(batch.accept[chosen]),
+            job.contract,
+            batch.inputs,
+            made_by=made_by,
+            run=np.full(batch.n_events, batch.run, dtype=np.int64),
+            lumisection=np.full(batch.n_events, batch.lumisection, dtype=np.int64),
+            score=batch.score,
+            accept=batch.accept,
         )
-        path = model_folder(self._settings.folder, batch.model) / _file_name(batch)
+        folder = self._folders.get(batch.model)
+        if folder is None:
+            path = model_folder(self._settings.folder, batch.model)
+            folder = self._folders[batch.model] = SegmentFolder(path, self._room, self._writer, self._clock)
+        block = NewBlock(batch.source, batch.sequence, dataset.to_bytes())
+        folder.append(batch.run, batch.lumisection, batch.package, block)
+        self.counters.kept += batch.n_events
+
+    def _make_room(self) -> None:
+        for folder in self._folders.values():
+            folder.make_room()
+
+    def _contained(self, work: Callable[[], None]) -> None:
+        """Judging goes on whatever happens here: retraining will say that events are missing."""
         try:
-            self._open(batch.model)
-            replaced = path.stat().st_size if path.exists() else None
-            dataset.save(path)
-            if replaced is None:
-                self._remember(batch.model, _Kept(path, path.stat().st_size))
-            self._drop_oldest(batch.model)
-        except OSError as error:
-            raise RecorderError(
-                f"{path.parent} cannot be written ({error.strerror}): mend the folder"
-            ) from error
-        return path
-
-    def _open(self, model: str) -> None:
-        if model in self._kept:
-            return
-        folder = model_folder(self._settings.folder, model)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._kept[model], self._bytes[model] = deque(), 0
-        found = [(path.stat(), path) for path in folder.iterdir() if _FILE.match(path.name)]
-        for status, path in sorted(found, key=lambda entry: (entry[0].st_mtime_ns, entry[1].name)):
-            self._remember(model, _Kept(path, status.st_size))
-
-    def _remember(self, model: str, kept: _Kept) -> None:
-        self._kept[model].append(kept)
-        self._bytes[model] += kept.size
-
-    def _drop_oldest(self, model: str) -> None:
-        kept = self._kept[model]
-        while len(kept) > 1 and (
-            self._bytes[model] > self._settings.max_bytes or len(kept) > self._settings.max_files
-        ):
-            oldest = kept.popleft()
-            self._bytes[model] -= oldest.size
-            oldest.path.unlink(missing_ok=True)
+            work()
+        except (OSError, StreamsError) as error:
+            self.counters.failures += 1
+            if time.monotonic() - self._complained_s >= _COMPLAIN_S:
+                self._complained_s = time.monotonic()
+                cause = error.strerror if isinstance(error, OSError) else error
+                logger.warning("recent events are not kept: %s (%s)", self._settings.folder, cause)
+        except Exception:
+            self.counters.failures += 1
+            logger.exception("the recorder failed: recent events are missing")
 
 
 def recent_dataset(
@@ -149,7 +267,7 @@ def recent_dataset(
     run, package
         Only of this run, scored by this package; None for all.
     max_events
-        Stop after the file that reaches this number.
+        Stop after the batch that reaches this number.
 
     Raises
     ------
@@ -158,12 +276,15 @@ def recent_dataset(
     """
     parts: list[Dataset] = []
     events = 0
-    for found in _files(folder, model, lambda ls: first_lumisection <= ls <= last_lumisection):
-        if run is not None and int(found["run"]) != run:
+    for block in blocks(model_folder(folder, model), first_lumisection, last_lumisection):
+        if run is not None and block.name.run != run:
             continue
-        if package is not None and found["package"] != _digest(package):
+        if package is not None and block.name.package != digest(package):
             continue
-        parts.append(Dataset.load(model_folder(folder, model) / found.string))
+        content = block.content()
+        if content is None:  # deleted meanwhile to make room, or cut short by a kill
+            continue
+        parts.append(Dataset.from_bytes(content, source=str(block.path)))
         events += parts[-1].n_events
         if max_events is not None and events >= max_events:
             break
@@ -180,21 +301,13 @@ def recent_dataset(
 
 def model_folder(folder: Path, model: str) -> Path:
     """Return where a model's events are kept: its name, or a digest where the name cannot be a folder's."""
-    return folder / (model if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", model) else _digest(model))
+    return folder / (model if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", model) else digest(model))
 
 
-def _files(folder: Path, model: str, wanted: Callable[[int], bool]) -> list[re.Match[str]]:
-    place = model_folder(folder, model)
-    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
-    found = [match for name in names if (match := _FILE.match(name)) is not None]
-    return [match for match in found if wanted(int(match["lumisection"]))]
-
-
-def _file_name(batch: Batch) -> str:
-    # package and source are free text from the wire: only their digests may become part of a path
-    place = f"{batch.run:010d}-{batch.lumisection:010d}-{_digest(batch.package)}"
-    return f"{place}-{_digest(batch.source)}-{batch.sequence:016d}.npz"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _copied(batch: Batch, chosen: slice) -> Batch:
+    return replace(
+        batch,
+        inputs=np.array(batch.inputs[chosen], order="C"),
+        score=batch.score[chosen].copy(),
+        accept=batch.accept[chosen].copy(),
+    )

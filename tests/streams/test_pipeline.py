@@ -152,8 +152,10 @@ def test_a_database_that_fails_ends_the_worker_and_blames_no_message(build, dete
 
 def test_recent_events_that_cannot_be_kept_do_not_stop_the_stream(build, detector, tmp_path, failures):
     (tmp_path / "file").write_text("")
-    pipeline, topics = build(Recorder(RecorderSettings(tmp_path / "file")))
+    recorder = Recorder(RecorderSettings(tmp_path / "file"))
+    pipeline, topics = build(recorder)
     _play(pipeline, topics, detector.batch(7), conditions(7))
+    recorder.close()
     assert len(topics.verdicts.sent) == 1
-    assert pipeline.counters.recorder_failures == 1
+    assert recorder.counters.failures == 1
     assert failures == []
