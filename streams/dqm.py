@@ -105,14 +105,12 @@ def _read(path: Path, wanted: frozenset[str]) -> Iterator[tuple[str, int, int, s
         yield from (_read_json if path.suffix == ".json" else _read_root)(path, wanted)
     except StreamsError as error:
         raise DqmFileError(f"{path}: {error}") from error
-    except OSError as error:
-        raise DqmFileError(f"{path}: cannot be read ({error.strerror or error}): check the file") from error
     except MemoryError as error:
         raise DqmFileError(
             f"{path}: asks for more memory than there is: it is broken, or too large"
         ) from error
     except Exception as error:
-        # a broken ROOT file fails in ways that uproot does not name
+        # a broken ROOT file fails in ways that uproot does not name, OSError among them
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise DqmFileError(
             f"{path}: cannot be read ({cause}): it is cut short or broken, write it again"
