@@ -17,8 +17,7 @@ from daemon.database import transaction
 from daemon.errors import SettingsError
 from daemon.lineage import Artefact, add_edge
 from daemon.settings import Site, SiteModel
-from streams.dqm import read_dqm
-from streams.dqm_summary import summarise_all
+from streams.dqm_summary import read_summaries
 from streams.errors import ReferenceProblem
 from streams.reference import Reference, build_reference
 from streams.reference_store import propose_reference
@@ -73,11 +72,10 @@ def propose_histogram_reference(
         Too few lumisections with entries, or a file is given twice.
     """
     require_histograms(model)
-    paths = [spec.path for spec in model.contract.histograms]
     places: dict[tuple[int, int], list[Summary]] = defaultdict(list)
     for number, file in enumerate(files):
         progress(number / len(files), file.name)
-        for summary in summarise_all(read_dqm(file, paths), model.contract, model=model.name):
+        for summary in read_summaries(file, model.contract, model=model.name):
             places[summary.run, summary.lumisection].append(summary)
     merged = [merge_all(parts) for _, parts in sorted(places.items())]
     filled = [summary for summary in merged if summary.n_events]

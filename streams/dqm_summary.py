@@ -1,17 +1,17 @@
-"""From the histograms of a lumisection to the summary that is merged and judged. Knows no file and no broker.
+"""From the histograms of a lumisection to the summary that is merged and judged. Knows no broker.
 
 Nobody summarised events here: the histograms were filled elsewhere, each with its own number of entries,
 so the summary has own totals, no score and nothing accepted.
 """
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from streams.batch import digest
 from streams.contract import Contract
-from streams.dqm import DqmLumisection
+from streams.dqm import DqmLumisection, read_dqm
 from streams.errors import DqmFileError, HistogramError
 from streams.histogram_counts import count
 from streams.summary import N_SCORE_BINS, BatchId, Summary, layout_of
@@ -49,10 +49,7 @@ def summarise_histograms(
     HistogramError
         A histogram cannot be counted.
     """
-    if not contract.histograms:
-        raise DqmFileError(
-            f"contract '{contract.name}' lists no histograms: DQM files need one with [[histograms]]"
-        )
+    _require_histograms(contract)
     place = f"run {found.run}, LS {found.lumisection}"
     missing = [spec.path for spec in contract.histograms if spec.path not in found.histograms]
     if missing:
@@ -84,8 +81,24 @@ def summarise_histograms(
     )
 
 
-def summarise_all(
-    found: Sequence[DqmLumisection], contract: Contract, *, model: str, simulated: bool = False
-) -> list[Summary]:
-    """Count several lumisections, all or none. Raises as `summarise_histograms`."""
-    return [summarise_histograms(one, contract, model=model, simulated=simulated) for one in found]
+def read_summaries(path: Path, contract: Contract, *, model: str, simulated: bool = False) -> list[Summary]:
+    """Read a DQM file and count all its lumisections, or none.
+
+    Raises
+    ------
+    DqmFileError, HistogramError
+        As `streams.dqm.read_dqm` and `summarise_histograms`; the message names the file.
+    """
+    _require_histograms(contract)
+    found = read_dqm(path, [spec.path for spec in contract.histograms])
+    try:
+        return [summarise_histograms(one, contract, model=model, simulated=simulated) for one in found]
+    except (DqmFileError, HistogramError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _require_histograms(contract: Contract) -> None:
+    if not contract.histograms:
+        raise DqmFileError(
+            f"contract '{contract.name}' lists no histograms: DQM files need one with [[histograms]]"
+        )

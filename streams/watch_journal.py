@@ -107,7 +107,9 @@ class Journal:
             os.close(self._lock)
             raise WatchError(f"{folder}: another watcher of this model is running: end it first") from error
         try:
-            self._database = sqlite3.connect(folder / "journal.sqlite", isolation_level=None)
+            self._database = sqlite3.connect(
+                folder / "journal.sqlite", isolation_level=None, check_same_thread=False
+            )
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_SCHEMA)
         except sqlite3.Error as error:

@@ -19,8 +19,8 @@ from typing import Final
 
 from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
 from streams.contract import Contract
-from streams.dqm import SUFFIXES, read_dqm
-from streams.dqm_summary import summarise_all
+from streams.dqm import SUFFIXES
+from streams.dqm_summary import read_summaries
 from streams.errors import DqmFileError, ReplayError, StreamsError, WatchError
 from streams.summary import Summary
 from streams.summary_codec import encode_summary
@@ -207,8 +207,7 @@ class FolderWatcher:
     def _new_summaries(self, path: Path) -> tuple[list[Summary], int]:
         """Return what a file gives that was not sent before, and how many lumisections were."""
         settings = self._settings
-        found = read_dqm(path, [spec.path for spec in self._contract.histograms])
-        summaries = summarise_all(found, self._contract, model=settings.model, simulated=settings.simulated)
+        summaries = read_summaries(path, self._contract, model=settings.model, simulated=settings.simulated)
         new = []
         for summary in summaries:
             place = _place(summary)

@@ -13,7 +13,7 @@ from streams.contract import parse_contract
 from streams.dqm import read_dqm, source_of
 from streams.dqm_io import read_value
 from streams.dqm_root import histogram_of
-from streams.dqm_summary import summarise_all
+from streams.dqm_summary import read_summaries
 from streams.errors import DqmFileError, HistogramError, StreamsError
 from streams.histogram_counts import count
 from streams.histograms import AxisSpec, HistogramSpec
@@ -23,8 +23,7 @@ from tests.support import dqm
 
 def summaries(path, contract=None):
     contract = contract or dqm.contract()
-    found = read_dqm(path, [spec.path for spec in contract.histograms])
-    return summarise_all(found, contract, model="calo")
+    return read_summaries(path, contract, model="calo")
 
 
 def by_hand(events):
@@ -340,4 +339,4 @@ def test_another_kind_of_root_file_is_refused(name):
 def test_a_contract_of_objects_is_refused(tmp_path, contract):
     path = dqm.write_classic(tmp_path / "a.root", 1, {0: dqm.events(1).elements()})
     with pytest.raises(DqmFileError, match="lists no histograms"):
-        summarise_all(read_dqm(path, [dqm.PT]), contract, model="m")
+        read_summaries(path, contract, model="m")

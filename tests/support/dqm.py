@@ -102,8 +102,8 @@ def profile(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Any:
     """A TProfile of 5 bins from 0 to 5, as ROOT would have filled it."""
     bins = np.clip(np.floor(x).astype(int) + 1, 0, 6)
     entries = np.bincount(bins, minlength=7).astype(np.float64)
-    sums = np.bincount(bins, weights=y, minlength=7)
-    squares = np.bincount(bins, weights=y * y, minlength=7)
+    sums = np.bincount(bins, weights=y, minlength=7).astype(np.float64)
+    squares = np.bincount(bins, weights=y * y, minlength=7).astype(np.float64)
     return uproot.writing.identify.to_TProfile(
         fName=None,
         fTitle="",
