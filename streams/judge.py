@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 from streams.assessment import Assessment, AssessmentSettings, assess
 from streams.conditions import Conditions
 from streams.contract import Contract
-from streams.records import AssessmentRow, ReferenceRow, WindowRow
+from streams.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
 from streams.reference import Reference, decode_reference
 from streams.reference_store import approved_reference_id
 from streams.summary_codec import decode_summary
@@ -99,7 +99,8 @@ class Judge:
         model = windows[0][0].model
         chain = self._caught_up(session, model)
         assessments = {
-            _place(window): self._assessed(session, window, conditions) for window, conditions in windows
+            _place(window): self._assessed(session, window, conditions, now)
+            for window, conditions in windows
         }
         verdicts: dict[tuple[int, int, int], Verdict] = {}
         for place, assessment in assessments.items():
@@ -120,7 +121,9 @@ class Judge:
         """Forget a model's chain: its transaction failed, so it may hold what is not stored."""
         self._chains.pop(model, None)
 
-    def _assessed(self, session: Session, window: WindowRow, conditions: Conditions | None) -> Assessment:
+    def _assessed(
+        self, session: Session, window: WindowRow, conditions: Conditions | None, now: datetime
+    ) -> Assessment:
         """Assess a window as it is now, and count the revision."""
         model = self._models[window.model]
         window.revision += 1
@@ -135,6 +138,7 @@ class Judge:
             revision=window.revision,
             complete=window.complete,
             late_events=window.late_events,
+            delay_s=_delay_s(session, window, now),
         )
 
     def _reference(self, session: Session, window: WindowRow) -> Reference | None:
@@ -241,3 +245,10 @@ def _stored_id(value: int | None) -> int:
     if value is None:
         raise AssertionError("a stored row has an id")
     return value
+
+
+def _delay_s(session: Session, window: WindowRow, now: datetime) -> float | None:
+    """Seconds since the end of a window's lumisection was announced; None if it was not."""
+    row = session.get(ConditionsRow, (window.model, window.run, window.lumisection))
+    ended_at = (row.announced_at or row.ended_at) if row is not None else None
+    return None if ended_at is None else max((now - ended_at).total_seconds(), 0.0)

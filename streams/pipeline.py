@@ -145,9 +145,12 @@ class Pipeline:
 
     async def conditions(self, event: Any) -> None:
         """Keep conditions, and close the lumisection's windows if that completed them."""
+        sent_at = datetime.fromtimestamp(event.message.timestamp, UTC) if event.message.timestamp else None
 
         async def store(conditions: Any) -> None:
-            await self._in_database(lambda: self._store.record_conditions(conditions, datetime.now(UTC)))
+            await self._in_database(
+                lambda: self._store.record_conditions(conditions, datetime.now(UTC), sent_at)
+            )
             self.counters.conditions += 1
             if conditions.end_of_lumisection:
                 await self._close(conditions.model, conditions.run)

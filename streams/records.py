@@ -1,4 +1,4 @@
-"""Tables of this package: windows, their batches, sources, conditions, assessments with verdicts, references.
+"""Tables of this package: windows, batches, sources, conditions, assessments, references, workers.
 
 Only columns and their meaning; what is done with them stands in `streams.windows` and
 `streams.reference_store`.
@@ -119,6 +119,7 @@ class SourceRow(SQLModel, table=True):
 class ConditionsRow(SQLModel, table=True):
     """The latest conditions of a lumisection (JSON), and when its end was announced.
 
+    ``ended_at``: when the announcement was read here. ``announced_at``: when it was sent.
     ``settled``: its windows are closed, or nobody waits for them any longer.
     """
 
@@ -131,6 +132,7 @@ class ConditionsRow(SQLModel, table=True):
     document: str
     settled: bool = False
     ended_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    announced_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
     updated_at: datetime = Field(sa_column=_time())
 
 
@@ -181,7 +183,17 @@ class ReferenceRow(SQLModel, table=True):
     retired_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
 
 
-TABLES = (WindowRow, BatchRow, SourceRow, ConditionsRow, AssessmentRow, ReferenceRow)
+class WorkerRow(SQLModel, table=True):
+    """The latest report of one worker (JSON, see `streams.worker_status`), and when it was written."""
+
+    __tablename__ = "stream_workers"
+
+    name: str = Field(primary_key=True)
+    seen_at: datetime = Field(sa_column=_time())
+    report: str
+
+
+TABLES = (WindowRow, BatchRow, SourceRow, ConditionsRow, AssessmentRow, ReferenceRow, WorkerRow)
 
 
 def require_tables(engine: Engine) -> None:

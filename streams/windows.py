@@ -89,8 +89,15 @@ class WindowStore:
                 results |= fold(session, items, now)
         return [results[index] for index in range(len(summaries))]
 
-    def record_conditions(self, conditions: Conditions, now: datetime) -> None:
+    def record_conditions(
+        self, conditions: Conditions, now: datetime, sent_at: datetime | None = None
+    ) -> None:
         """Keep the conditions of a lumisection; once its end is known, only another end replaces them.
+
+        Parameters
+        ----------
+        sent_at
+            When the message was sent, if that is known: a backlog does not make it younger.
 
         Raises
         ------
@@ -112,7 +119,7 @@ class WindowStore:
             row.document = conditions.model_dump_json()
             row.updated_at = now
             if conditions.end_of_lumisection and row.ended_at is None:
-                row.ended_at = now
+                row.ended_at, row.announced_at = now, sent_at
             session.add(row)
 
     def close_ready(self, model: str, run: int, now: datetime) -> list[Verdict]:

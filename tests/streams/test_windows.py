@@ -275,3 +275,37 @@ def test_what_does_not_belong_here_is_refused(store, detector):
         assert said in folded.reason
     with pytest.raises(MalformedMessage, match="unknown model"):
         store.record_conditions(conditions(7, model="stranger"), NOW)
+
+
+def test_a_verdict_says_how_long_after_its_lumisection_it_came_and_whether_that_is_late(
+    store, detector, engine
+):
+    # given a lumisection whose end was sent 20 s ago, and one whose end waited 200 s in the broker
+    for lumisection, seconds in ((7, 20), (8, 200)):
+        fold(store, detector.sent(lumisection))
+        store.record_conditions(conditions(lumisection), NOW, NOW - timedelta(seconds=seconds))
+    in_time, late = store.close_ready(MODEL, RUN, NOW)
+    assert (in_time.delay_s, in_time.late) == (20.0, False)
+    assert (late.delay_s, late.late) == (200.0, True)
+    assert judged_windows(engine, MODEL)[1].assessment.late
+
+
+def test_late_data_is_in_the_verdict_that_counts_it(store, play, detector):
+    play(7, 7)
+    fold(store, detector.sent(7, part=1))
+    (revised,) = store.sweep(NOW + LATENESS)
+    assert revised.revision == 2
+    assert revised.late_events == 2000
+
+
+def test_checked_events_add_up_in_the_window_and_a_fault_is_judged_by_their_sum(store, detector):
+    # given four batches of which 100 events each were checked, and one differs in two of them
+    for part, n_mismatched in enumerate((0, 1, 1, 0)):
+        sent = detector.sent(7, part=part)
+        fold(store, dataclasses.replace(sent, n_checked=100, n_mismatched=n_mismatched))
+    store.record_conditions(conditions(7, expected={"replay": 4}), NOW)
+    (verdict,) = store.close_ready(MODEL, RUN, NOW)
+    assert (verdict.integrity.n_checked, verdict.integrity.n_mismatched) == (400, 2)
+    assert verdict.integrity.ratio == 0.005
+    assert verdict.firmware_fault
+    assert verdict.reason.startswith("Firmware fault: 2 of 400 checked events differ from the emulator")

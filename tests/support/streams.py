@@ -102,6 +102,7 @@ class FakeMessage:
     topic: str
     partition: int = 0
     offset: int = 0
+    timestamp: float | None = None
 
 
 @dataclass

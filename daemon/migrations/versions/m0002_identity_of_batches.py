@@ -49,6 +49,14 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("model", "run", "source"),
     )
+    op.create_table(
+        "stream_workers",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("report", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.add_column("stream_conditions", sa.Column("announced_at", sa.DateTime(timezone=True), nullable=True))
     unassessed = sa.text("assessed_events < n_events")
     op.create_index(
         "ix_stream_windows_unassessed",
