@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session, SQLModel, col, func, select
 
 from daemon import views
-from daemon.errors import NotFound
+from daemon.errors import NotFound, SettingsError
 from daemon.records import (
     FINAL_RESPONSE_STATES,
     DecisionRecord,
@@ -223,6 +223,25 @@ def site_model(site: Site, name: str) -> SiteModel:
     except KeyError:
         known = ", ".join(sorted(site.models))
         raise NotFound(f"model {name!r} is not watched at this site; known models: {known}") from None
+
+
+def firmware_model(site: Site, name: str) -> SiteModel:
+    """Find a monitored model that firmware runs.
+
+    Raises
+    ------
+    NotFound
+        The site does not watch it.
+    SettingsError
+        It is watched by histograms, and has no firmware.
+    """
+    model = site_model(site, name)
+    if not model.has_firmware:
+        raise SettingsError(
+            f"model '{name}' is watched by histograms and has no events and no firmware: "
+            "see `lumiwatch watch` and `lumiwatch reference from-histograms`"
+        )
+    return model
 
 
 def _notifications(session: Session, incident_id: str | None, limit: int) -> list[views.NotificationView]:

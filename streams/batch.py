@@ -157,6 +157,10 @@ def decode_batch(payload: bytes, contract: Contract) -> Batch:
     MalformedMessage
         Anything about the message is wrong; the reason says what.
     """
+    if contract.histograms:
+        raise MalformedMessage(
+            f"batch for contract '{contract.name}', which lists histograms: send summaries, no events"
+        )
     reader, messages = _open(payload)
     header = _header(reader.schema)
     if header["contract_hash"] != contract.hash:

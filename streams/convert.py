@@ -67,6 +67,7 @@ def convert(
         A file is missing or broken, or has no such tree or branch; the message names those it has.
         Or `out` cannot be written, which is found out before anything is read.
     """
+    contract.require_events("a conversion")
     if not sources:
         raise ConvertError("nothing to convert: name at least one ROOT file")
     paths = [Path(source) for source in sources]

@@ -27,7 +27,7 @@ from daemon.cli.output import (
 from daemon.database import open_database
 from daemon.errors import NotPermitted
 from daemon.keys import site_trusted_keys
-from daemon.queries import site_model
+from daemon.queries import firmware_model, site_model
 from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
@@ -90,7 +90,7 @@ def replay(
     from streams.replay import Replayer, ReplaySettings
 
     loaded = load_site(site)
-    watched = site_model(loaded, model)
+    watched = firmware_model(loaded, model)
     bootstrap = bootstrap_of(loaded)
     settings = ReplaySettings(
         model=model,
@@ -132,7 +132,7 @@ def build(
     from daemon.commissioning import Commissioning, Resampling, load_dataset
 
     loaded = load_site(site)
-    watched = site_model(loaded, model)
+    watched = firmware_model(loaded, model)
     resampling = Resampling(lumisections, events, pileup, seed)
     with progress("reference") as report:
         reference = Commissioning(loaded).reference(

@@ -23,7 +23,7 @@ from daemon.cli.output import (
 )
 from daemon.errors import CheckFailed
 from daemon.keys import ensure_keys, site_trusted_keys
-from daemon.queries import site_model
+from daemon.queries import firmware_model
 from daemon.settings import load_site
 from hw import plan as plans
 from hw.boards.ipbus import IPbusBoard
@@ -51,7 +51,7 @@ def train(
     loaded = load_site(site)
     settings = TrainSettings(seed=seed, target_accept_rate=accept_rate)
     with progress("train") as report:
-        result = Commissioning(loaded).train(site_model(loaded, model), datasets, settings, report)
+        result = Commissioning(loaded).train(firmware_model(loaded, model), datasets, settings, report)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
@@ -72,7 +72,7 @@ def build(
     commissioning = Commissioning(loaded)
     with progress("build") as report:
         package, result = commissioning.build(
-            site_model(loaded, model), commissioning.latest_training(model), events, report
+            firmware_model(loaded, model), commissioning.latest_training(model), events, report
         )
     if as_json:
         print_json({"path": str(result.package), **result.model_dump(mode="json")})
@@ -157,7 +157,7 @@ def plan(
 def board(model: ModelOption, site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     """Ask a model's board what it runs."""
     loaded = load_site(site)
-    with closing(IPbusBoard(board_address(loaded, site_model(loaded, model).name))) as found:
+    with closing(IPbusBoard(board_address(loaded, firmware_model(loaded, model).name))) as found:
         identity = found.identify()
     facts = asdict(identity)
     if as_json:

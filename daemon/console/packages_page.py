@@ -39,7 +39,8 @@ async def build(visit: Visit, services: Services) -> None:
 
 
 def _boards(services: Services) -> list[views.BoardStatus]:
-    return [services.board_status(model) for model in sorted(services.site.models)]
+    models = sorted(services.site.models.items())
+    return [services.board_status(name) for name, model in models if model.has_firmware]
 
 
 def _read(services: Services) -> _Shown:
