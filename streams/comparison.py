@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.errors import SummaryError
+from streams.fill import Counts
+from streams.layout import Layout
 from streams.statistics import ks_from_counts, rate_pull
-from streams.summary import Counts, Layout, Summary
+from streams.summary import Summary
 
 INPUTS: Final = "inputs"
 SCORE: Final = "score"

@@ -14,7 +14,8 @@ from streams.contract import Contract
 from streams.dqm import DqmLumisection, read_dqm
 from streams.errors import DqmFileError, HistogramError
 from streams.histogram_counts import count
-from streams.summary import N_SCORE_BINS, BatchId, Summary, layout_of
+from streams.layout import N_SCORE_BINS, layout_of
+from streams.summary import BatchId, Summary
 
 NO_FIRMWARE: Final = "dqm"
 """What stands for the identity of a package where no firmware scored anything."""

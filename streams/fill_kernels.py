@@ -80,7 +80,7 @@ def fill_octaves(values: Any, steps: int, counts: Any) -> None:
     _fill_octaves(values, steps, own.fill, own.cells, own.cells_to_read, counts)
 
 
-@intrinsic  # type: ignore[misc] # numba has no types
+@intrinsic  # type: ignore[untyped-decorator] # numba has no types
 def _squeeze(_context: Any, source: Any, target: Any, value: Any) -> Any:
     """Copy those of 32 int16 at an address that are not `value`, in order; return how many they are.
 
@@ -109,7 +109,7 @@ def _squeeze(_context: Any, source: Any, target: Any, value: Any) -> Any:
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc] # numba has no types
+@intrinsic  # type: ignore[untyped-decorator] # numba has no types
 def _leading_zeros(_context: Any, value: Any) -> Any:
     """Return how many of the highest bits of an integer are zero."""
     signature = value(value)

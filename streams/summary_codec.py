@@ -16,7 +16,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.errors import MalformedMessage, SummaryError
-from streams.summary import N_SCORE_BINS, Axis, BatchId, Counts, Layout, ObjectMap, Summary
+from streams.fill import Counts
+from streams.layout import N_SCORE_BINS, Axis, Layout, ObjectMap
+from streams.summary import BatchId, Summary
 
 MAGIC: Final = b"LWSUM2"
 _MAGIC_1: Final = b"LWSUM1"

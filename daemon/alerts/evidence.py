@@ -25,9 +25,10 @@ from streams.conditions import Conditions, decode_conditions
 from streams.contract import InputSpec
 from streams.database import read_session
 from streams.errors import StreamsError
+from streams.layout import score_bin_edges
 from streams.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
 from streams.reference import Reference, decode_reference
-from streams.summary import Summary, score_bin_edges
+from streams.summary import Summary
 from streams.summary_codec import decode_summary
 
 SCORE = "score"

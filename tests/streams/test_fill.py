@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams import fill_kernels
 from streams.fill import NO_PADDING, MapSlot, fill_columns, fill_octaves, plan_fill
-from streams.summary import N_SCORE_BINS, SCORE_STEPS_PER_OCTAVE, score_bins
+from streams.layout import N_SCORE_BINS, SCORE_STEPS_PER_OCTAVE, score_bins
 
 LOWEST, HIGHEST = -(2**15), 2**15 - 1
 CODES = st.one_of(

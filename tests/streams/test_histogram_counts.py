@@ -7,7 +7,7 @@ from streams.contract import parse_contract
 from streams.errors import ContractError, HistogramError
 from streams.histogram_counts import Histogram, Profile, count
 from streams.histograms import AxisSpec, HistogramSpec, ValueRange
-from streams.summary import layout_of
+from streams.layout import layout_of
 from tests.support import dqm
 
 X = AxisSpec(bins=3, low=0.0, high=3.0)

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from streams.contract import parse_contract
 from streams.errors import MalformedMessage, SummaryError
-from streams.summary import (
-    N_SCORE_BINS,
-    BatchId,
-    fill,
-    merge,
-    merge_all,
-    score_bin_edges,
-    score_bins,
-    summarise,
-)
+from streams.layout import N_SCORE_BINS, fill, score_bin_edges, score_bins
+from streams.summary import BatchId, merge, merge_all, summarise
 from streams.summary_codec import MAGIC, decode_summary, encode_summary
 
 SCORES = st.integers(-(2**31), 2**31 - 1)
