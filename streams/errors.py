@@ -21,6 +21,10 @@ class ConvertError(StreamsError):
     """A ROOT file cannot be turned into a dataset."""
 
 
+class ConversionPaused(ConvertError):  # noqa: N818 - named for what it is
+    """A conversion stopped for a reason that may pass; what is done is kept, and it can be resumed."""
+
+
 class DatasetError(StreamsError):
     """A dataset file is missing, broken, or made under another contract."""
 

@@ -185,7 +185,7 @@ class InputStage(BaseModel):
         moved = (raw << self.raw_type.fraction) - self.offset_steps(index)
         shift = self.shift_of(index)
         shifted = moved >> shift if shift >= 0 else moved << -shift
-        rounded = self._rounded(shifted)
+        rounded: npt.NDArray[np.int64] = self._rounded(shifted)
         return np.clip(rounded, self.scaled_type.minimum, self.scaled_type.maximum)
 
     def _rounded(self, steps: Any) -> Any:

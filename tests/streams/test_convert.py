@@ -235,7 +235,16 @@ def test_an_output_that_cannot_be_written_is_named(contract, hzz_path, tmp_path)
 
 
 def test_remote_and_no_files_are_refused(contract, tmp_path):
-    with pytest.raises(ConvertError, match="remote files"):
-        convert(["root://server/file.root"], contract, tmp_path / "out.npz")
+    for location, said in [
+        ("root://server/file.root", "fsspec-xrootd"),
+        ("s3://bucket/file.root", "Install s3fs"),
+        ("simplecache::s3://bucket/file.root", "Install s3fs"),
+        ("gopher://server/file.root", "no protocol that fsspec knows"),
+        ("memory://nowhere.root", "there is no such file"),
+        ("http://127.0.0.1:1/file.root", "check the server"),
+    ]:
+        with pytest.raises(ConvertError, match=said) as caught:
+            convert([location], contract, tmp_path / "out.npz")
+        assert "\n" not in str(caught.value)
     with pytest.raises(ConvertError, match="at least one"):
         convert([], contract, tmp_path / "out.npz")
