@@ -6,11 +6,9 @@ taken once (`intake`). A message that is no verdict goes to the dead letters, ne
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -21,15 +19,15 @@ from daemon.broker import check_broker
 from daemon.errors import BrokerAway
 from daemon.metrics import Metrics
 from streams import topics
-from streams.verdict import Verdict
+from streams.dead_letter import encode_dead_letter, refuse
+from streams.errors import MalformedMessage
+from streams.verdict import Verdict, decode_verdict
 
 logger = logging.getLogger(__name__)
 
 GROUP: Final = "lumiwatch-daemon"
 _POLL_MS = 200
 _RETRY_S = 2.0
-_MAXIMUM_VERDICT_BYTES = 1_000_000
-_MAXIMUM_LETTER_BYTES = 65536
 
 
 class VerdictConsumer:
@@ -105,33 +103,29 @@ class VerdictConsumer:
     def _handle(self, message: Any) -> None:
         payload: bytes = message.value or b""
         try:
-            verdict = _decode(payload)
-        except ValueError as error:
+            verdict = decode_verdict(payload)
+        except MalformedMessage as error:
             self._metrics.messages_malformed.inc()
-            self._bury(message, payload, str(error).splitlines()[0])
+            self._bury(message, payload, error.reason)
             return
         self._take(verdict)
 
     def _bury(self, message: Any, payload: bytes, reason: str) -> None:
         logger.warning("a message on %s is no verdict: %s", message.topic, reason)
-        letter = {
-            "reason": reason,
-            "topic": message.topic,
-            "partition": message.partition,
-            "offset": message.offset,
-            "sha256": hashlib.sha256(payload).hexdigest(),
-            "payload": base64.b64encode(payload[:_MAXIMUM_LETTER_BYTES]).decode(),
-        }
+        letter = refuse(
+            payload,
+            reason,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            at=datetime.now(UTC),
+        )
         producer = KafkaProducer(bootstrap_servers=self._bootstrap)
         try:
-            producer.send(topics.DEAD_LETTERS, json.dumps(letter).encode()).get(timeout=10)
+            producer.send(topics.DEAD_LETTERS, encode_dead_letter(letter), key=message.topic.encode()).get(
+                timeout=10
+            )
         except KafkaError as error:
             logger.warning("the dead letter could not be sent (%s); it is only in this log", error)
         finally:
             producer.close(timeout=2)
-
-
-def _decode(payload: bytes) -> Verdict:
-    if len(payload) > _MAXIMUM_VERDICT_BYTES:
-        raise ValueError(f"{len(payload)} bytes are too many for a verdict")
-    return Verdict.model_validate_json(payload)  # its ValidationError is a ValueError

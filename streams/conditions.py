@@ -4,16 +4,18 @@ One JSON message per change and one at the end of each lumisection, which also s
 each source sent, so that a window knows when it is complete.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from streams import versions
 from streams.errors import MalformedMessage
 
+VERSION: Final = 1
 MAX_CONDITIONS_BYTES = 64 * 1024
 STABLE_BEAMS = "STABLE BEAMS"
 
-_Text = Annotated[str, Field(min_length=1, max_length=128)]
+_Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(versions.printable)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -40,7 +42,7 @@ class Conditions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    version: versions.Version1 = 1
     model: _Text
     run: _Number
     lumisection: _Number
@@ -75,8 +77,7 @@ def decode_conditions(payload: bytes) -> Conditions:
     if len(payload) > MAX_CONDITIONS_BYTES:
         raise MalformedMessage(f"conditions of {len(payload)} bytes exceed {MAX_CONDITIONS_BYTES}: send less")
     try:
-        return Conditions.model_validate_json(payload)
+        return Conditions.model_validate_json(payload, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "message"
-        raise MalformedMessage(f"conditions: {key}: {first['msg']}") from error
+        versions.check_json("conditions", payload, VERSION)
+        raise MalformedMessage(f"conditions: {versions.first_problem(error)}") from error

@@ -5,9 +5,6 @@ of the engine only that a topic has ``send`` and that an event carries a message
 """
 
 import asyncio
-import base64
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,17 +16,19 @@ from typing import Any, Final, TypeVar
 
 from streams.batch import Batch, batch_model, decode_batch, digest
 from streams.conditions import decode_conditions
+from streams.dead_letter import encode_dead_letter, refuse
 from streams.errors import MalformedMessage, StreamsError
 from streams.integrity import IntegrityCheck
 from streams.judge import MonitoredModel
 from streams.recorder import Recorder
 from streams.summary import Summary, summarise
 from streams.summary_codec import decode_summary, encode_summary
+from streams.verdict import encode_verdict
 from streams.windows import Outcome, WindowStore
+from streams.worker_status import Progress
 
 logger = logging.getLogger(__name__)
 
-MAX_DEAD_PAYLOAD_BYTES: Final = 64 * 1024
 EXIT_FAILED: Final = 70
 
 _Result = TypeVar("_Result")
@@ -81,6 +80,8 @@ class Pipeline:
         Keeper of recent events; None keeps none.
     integrity
         Compares a sample of each batch with the emulator; None: nothing is checked.
+    progress
+        Told of each batch that was counted.
     fail
         Called when the worker itself fails; must not return in production.
     """
@@ -92,6 +93,7 @@ class Pipeline:
         topics: Topics,
         recorder: Recorder | None = None,
         integrity: IntegrityCheck | None = None,
+        progress: Progress | None = None,
         fail: Callable[[], None] = end_process,
     ) -> None:
         self._models = models
@@ -99,6 +101,7 @@ class Pipeline:
         self._topics = topics
         self._recorder = recorder
         self._integrity = integrity
+        self._progress = progress or Progress()
         self._fail = fail
         self._counting = ThreadPoolExecutor(1, "lumiwatch-counting")
         self._database = ThreadPoolExecutor(1, "lumiwatch-database")
@@ -113,6 +116,9 @@ class Pipeline:
             summary = self._checked(summarise(batch, contract, digest(event.value)), batch)
             payload = encode_summary(summary)
             self._record(batch)
+            self._progress.counted(
+                batch.model, batch.run, batch.lumisection, batch.n_events, event.message.timestamp
+            )
             return batch.model, payload
 
         async def deliver(result: tuple[str, bytes]) -> None:
@@ -236,9 +242,7 @@ class Pipeline:
         async with self._publishing:
             while verdicts := await self._in_database(self._store.unpublished):
                 for verdict in verdicts:
-                    await _send(
-                        self._topics.verdicts, verdict.model.encode(), verdict.model_dump_json().encode()
-                    )
+                    await _send(self._topics.verdicts, verdict.model.encode(), encode_verdict(verdict))
                     self.counters.verdicts += 1
                     logger.info(
                         "%s LS %d %s: %s", verdict.model, verdict.lumisection, verdict.state, verdict.reason
@@ -247,20 +251,15 @@ class Pipeline:
 
     async def _dead_letter(self, event: Any, reason: str) -> None:
         message = event.message
-        payload = event.value if isinstance(event.value, bytes) else b""
-        letter = {
-            "version": 1,
-            "reason": reason,
-            "topic": message.topic,
-            "partition": message.partition,
-            "offset": message.offset,
-            "size": len(payload),
-            "sha256": hashlib.sha256(payload).hexdigest(),
-            "payload": base64.b64encode(payload[:MAX_DEAD_PAYLOAD_BYTES]).decode(),
-            "truncated": len(payload) > MAX_DEAD_PAYLOAD_BYTES,
-            "at": datetime.now(UTC).isoformat(),
-        }
-        await _send(self._topics.dead_letters, message.topic.encode(), json.dumps(letter).encode())
+        letter = refuse(
+            event.value if isinstance(event.value, bytes) else None,
+            reason,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            at=datetime.now(UTC),
+        )
+        await _send(self._topics.dead_letters, message.topic.encode(), encode_dead_letter(letter))
         self.counters.dead_letters += 1
 
     async def _in_database(self, work: Callable[[], _Result]) -> _Result:

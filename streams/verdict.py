@@ -11,11 +11,18 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from streams import versions
 from streams.assessment import Assessment, InputShift, Judgement
+from streams.errors import MalformedMessage
 from streams.firmware_fault import FirmwareFault
 from streams.integrity import IntegrityResult
+
+VERSION: Final = 1
+MAX_VERDICT_BYTES: Final = 1_000_000
+MAX_TEXT: Final = 128
+MAX_NUMBER: Final = 2**31 - 1
 
 HISTORY: Final = 3
 """Judged windows of one run that are looked at together."""
@@ -50,6 +57,8 @@ class Verdict(BaseModel):
 
     Attributes
     ----------
+    version
+        Of the format.
     id
         The same for the same window, package and revision: consumers drop repeated ones by it.
     revision
@@ -73,6 +82,7 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: versions.Version1 = 1
     id: str
     model: str
     run: int
@@ -96,6 +106,39 @@ class Verdict(BaseModel):
     delay_s: float | None = None
     late: bool = False
     late_events: int = 0
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """Return the message: UTF-8 JSON."""
+    return verdict.model_dump_json().encode()
+
+
+def decode_verdict(content: bytes) -> Verdict:
+    """Read a message.
+
+    Raises
+    ------
+    MalformedMessage
+        It is too long, no verdict, or one of a version that is not read here.
+    """
+    if len(content) > MAX_VERDICT_BYTES:
+        raise MalformedMessage(f"verdict of {len(content)} bytes exceeds {MAX_VERDICT_BYTES}")
+    try:
+        verdict = Verdict.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        versions.check_json("verdict", content, VERSION, "daemon")
+        raise MalformedMessage(f"verdict: {versions.first_problem(error)}") from error
+    # what a database would refuse: such a verdict could never be taken, and would be read for ever
+    for name in ("id", "model", "package"):
+        text = getattr(verdict, name)
+        if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
+            raise MalformedMessage(f"verdict: {name}: give 1 to {MAX_TEXT} printable characters")
+    if "\x00" in verdict.reason:
+        raise MalformedMessage("verdict: reason: give text without NUL")
+    for name in ("run", "lumisection"):
+        if not 0 <= getattr(verdict, name) <= MAX_NUMBER:
+            raise MalformedMessage(f"verdict: {name}: give 0 to {MAX_NUMBER}")
+    return verdict
 
 
 def verdict_id(assessment: Assessment) -> str:

@@ -12,7 +12,20 @@ from streams.errors import MalformedMessage
 GOOD = {"version": 1, "model": "anomaly", "run": 3, "lumisection": 9, "pileup": 52.5}
 
 
-@given(st.builds(Conditions))
+TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=128).filter(
+    str.isprintable
+)
+
+
+@given(
+    st.builds(
+        Conditions,
+        model=TEXT,
+        beam_mode=TEXT,
+        subsystems=st.lists(TEXT, max_size=9),
+        expected=st.dictionaries(TEXT, st.integers(0, 2**31 - 1), max_size=9),
+    )
+)
 def test_round_trip(conditions):
     assert decode_conditions(encode_conditions(conditions)) == conditions
 
@@ -25,7 +38,12 @@ def test_only_stable_beams_are_stable():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 2}, "version"),
+        ({"version": 2}, "version 2 is newer than this worker reads .up to 1.: update the worker"),
+        ({"version": 2, "unheard_of": 1, "run": -1}, "version 2 is newer"),
+        ({"version": 0}, "version 0 does not exist"),
+        ({"version": True}, "version"),
+        ({"run": "3"}, "run"),
+        ({"expected": {"a\0b": 1}}, "printable"),
         ({"run": -1}, "run"),
         ({"lumisection": 2**31}, "lumisection"),
         ({"pileup": None}, "pileup"),

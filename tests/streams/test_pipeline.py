@@ -10,6 +10,7 @@ from streams import pipeline as module
 from streams.batch import digest, encode_batch
 from streams.conditions import encode_conditions
 from streams.database import open_engine
+from streams.dead_letter import MAX_PAYLOAD_BYTES
 from streams.judge import MonitoredModel
 from streams.pipeline import Pipeline, Topics
 from streams.recorder import Recorder, RecorderSettings
@@ -102,7 +103,7 @@ def test_a_dead_letter_holds_no_more_than_it_must(build):
     letter = _letter(topics)
     assert letter["truncated"]
     assert letter["size"] == 200_000
-    assert len(base64.b64decode(letter["payload"])) == module.MAX_DEAD_PAYLOAD_BYTES
+    assert len(base64.b64decode(letter["payload"])) == MAX_PAYLOAD_BYTES
 
 
 def test_a_summary_that_names_no_batch_is_a_dead_letter(build, detector):
