@@ -6,7 +6,12 @@ acknowledged after everything that follows from it is stored or delivered. What 
 goes to the dead letters; what is wrong with the worker ends the process.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faust
@@ -14,25 +19,32 @@ import faust
 from streams.batch import MAX_BATCH_BYTES
 from streams.database import open_engine
 from streams.engine_transport import use_short_fetches
+from streams.integrity import Emulators, IntegrityCheck
 from streams.pipeline import Pipeline, Topics
-from streams.recorder import Recorder, RecorderSettings
+from streams.recorder import Recorder, RecorderCounters
 from streams.records import require_tables
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES, VERDICTS
 from streams.windows import WindowStore
 from streams.worker_settings import WorkerSettings
+from streams.worker_status import REPORT_INTERVAL_S, Progress, Reporter
+
+logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = MAX_BATCH_BYTES + 64 * 1024
+_ASK_TIMEOUT_S = 5.0
 BUFFERED_MESSAGES = 16
 """Messages an agent holds in memory: batches can be as large as `MAX_BATCH_BYTES`."""
 
 
-def build_app(settings: WorkerSettings) -> faust.App:
+def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> faust.App:
     """Build the app of one worker. Never start one app twice.
 
     Parameters
     ----------
     settings
         What the worker must know. The topics and the tables must exist.
+    emulators
+        Of the firmware packages, for the integrity check; None: events are not checked.
 
     Raises
     ------
@@ -47,18 +59,20 @@ def build_app(settings: WorkerSettings) -> faust.App:
         models=models,
         waiting=settings.waiting,
     )
-    recorder = None
-    if settings.recent_dir is not None:
-        recorder = Recorder(
-            RecorderSettings(settings.recent_dir, settings.recorder_prescale, settings.recorder_max_bytes)
-        )
+    recorder = Recorder(settings.recorder) if settings.recorder is not None else None
+    integrity = None
+    if emulators is not None:
+        integrity = IntegrityCheck(emulators, prescale=settings.integrity_prescale)
     app = _app(settings)
     use_short_fetches(app)
     topics = Topics(
         summaries=_raw(app, SUMMARIES), verdicts=_raw(app, VERDICTS), dead_letters=_raw(app, DEAD_LETTERS)
     )
-    pipeline = Pipeline(models, store, topics, recorder)
-    _add_agents(app, pipeline, topics, settings)
+    progress = Progress()
+    pipeline = Pipeline(models, store, topics, recorder, integrity, progress)
+    _add_agents(app, pipeline, topics, settings, progress)
+    name = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
+    _add_reports(app, Reporter(engine, name, progress, lambda: _counted(pipeline, recorder, integrity)))
     return app
 
 
@@ -90,20 +104,73 @@ def _raw(app: faust.App, name: str) -> Any:
     return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-def _add_agents(app: faust.App, pipeline: Pipeline, topics: Topics, settings: WorkerSettings) -> None:
+def _add_agents(
+    app: faust.App, pipeline: Pipeline, topics: Topics, settings: WorkerSettings, progress: Progress
+) -> None:
     for name, topic, handle in (
         ("summarise", _raw(app, BATCHES), pipeline.summarise),
         ("merge", topics.summaries, pipeline.merge),
         ("conditions", _raw(app, CONDITIONS), pipeline.conditions),
     ):
         # more than one at a time could commit past a message that is still being handled
-        app.agent(topic, name=name, concurrency=1)(_one_by_one(handle))
+        app.agent(topic, name=name, concurrency=1)(_one_by_one(handle, progress))
     app.timer(settings.sweep_interval_s)(pipeline.sweep)
 
 
-def _one_by_one(handle: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+def _one_by_one(
+    handle: Callable[[Any], Awaitable[None]], progress: Progress
+) -> Callable[[Any], Awaitable[None]]:
     async def agent(stream: Any) -> None:
         async for event in stream.events():
             await handle(event)
+            progress.handled(event.message)
 
     return agent
+
+
+def _add_reports(app: faust.App, reporter: Reporter) -> None:
+    """Let the worker say every few seconds how far it is behind; nothing waits for that."""
+    writing = ThreadPoolExecutor(1, "lumiwatch-reports")
+    begins: dict[tuple[str, int], int] = {}
+    running = True
+
+    async def report() -> None:
+        if not running:
+            return
+        try:
+            ends = await asyncio.wait_for(_ends(app, begins), _ASK_TIMEOUT_S)
+            await asyncio.get_running_loop().run_in_executor(writing, reporter.report, ends, begins)
+        except Exception as error:  # noqa: BLE001 - a status that is not written is missed by who reads it
+            logger.warning("the status of this worker is not written: %s", str(error) or type(error).__name__)
+
+    app.timer(REPORT_INTERVAL_S)(report)
+
+    async def stopped(*_: Any, **__: Any) -> None:
+        nonlocal running
+        running = False
+        await asyncio.get_running_loop().run_in_executor(writing, reporter.stopped)
+
+    app.on_before_shutdown.connect(stopped)
+
+
+async def _ends(app: faust.App, begins: dict[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:
+    """Ask the broker where this worker's partitions end; remember where it began to read each."""
+    partitions = list(app.consumer.assignment())
+    if not partitions:
+        return {}
+    ends = await app.consumer.highwaters(*partitions)
+    for partition in partitions:
+        if (partition.topic, partition.partition) not in begins:
+            begins[partition.topic, partition.partition] = await app.consumer.position(partition) or 0
+    return {(partition.topic, partition.partition): end for partition, end in ends.items()}
+
+
+def _counted(
+    pipeline: Pipeline, recorder: Recorder | None, integrity: IntegrityCheck | None
+) -> dict[str, int]:
+    """Return what a worker has done since it started, by the names under which it is exported."""
+    done = dict(vars(pipeline.counters))
+    kept = RecorderCounters() if recorder is None else recorder.counters
+    done |= {f"recorder_{name}": value for name, value in vars(kept).items()}
+    done["integrity_failures"] = 0 if integrity is None else integrity.failures
+    return done

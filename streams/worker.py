@@ -15,6 +15,7 @@ import faust
 from streams.broker import die_with_parent
 from streams.dataset import write_atomically
 from streams.errors import StreamsError
+from streams.integrity import Emulators
 from streams.topology import build_app
 from streams.worker_settings import WorkerModel, WorkerSettings, load_settings
 
@@ -26,8 +27,13 @@ EXIT_SETTINGS: Final = 2
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def run_worker(settings: WorkerSettings) -> None:
+def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> None:
     """Run a worker in this process until SIGTERM or SIGINT. Ends in `SystemExit`: 0 after a signal, else 1.
+
+    Parameters
+    ----------
+    emulators
+        Of the firmware packages, for the integrity check; None: events are not checked.
 
     Raises
     ------
@@ -40,7 +46,7 @@ def run_worker(settings: WorkerSettings) -> None:
     # used only to look at the broker and its topics: what went wrong there is said by `BrokerError`
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    app = build_app(settings)
+    app = build_app(settings, emulators)
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
     faust.Worker(
         app,

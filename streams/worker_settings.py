@@ -12,8 +12,15 @@ from streams.assessment import AssessmentSettings
 from streams.closing import Waiting
 from streams.contract import load_contract
 from streams.errors import WorkerError
+from streams.integrity import DEFAULT_PRESCALE as INTEGRITY_PRESCALE
 from streams.judge import MonitoredModel
-from streams.recorder import DEFAULT_MAX_BYTES, DEFAULT_PRESCALE
+from streams.recorder import (
+    DEFAULT_MAX_AGE,
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_EVENTS,
+    DEFAULT_PRESCALE,
+    RecorderSettings,
+)
 
 
 class WorkerModel(BaseModel):
@@ -40,8 +47,10 @@ class WorkerSettings(BaseModel):
         Folder for the engine's own files.
     recent_dir
         Folder for recent events (`streams.recorder`); None records nothing.
-    recorder_prescale, recorder_max_bytes
-        How much of them is kept, for each model.
+    recorder_prescale, recorder_max_bytes, recorder_max_age_s, recorder_max_events
+        How much of them is kept, for each model (see `streams.recorder.RecorderSettings`).
+    integrity_prescale
+        About one event in so many is checked against the emulator, where there is one.
     allowed_lateness_s
         How long a window waits for missing batches after its lumisection's end.
     source_patience_s
@@ -65,6 +74,9 @@ class WorkerSettings(BaseModel):
     recent_dir: Path | None = None
     recorder_prescale: int = Field(default=DEFAULT_PRESCALE, ge=1)
     recorder_max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1024)
+    recorder_max_age_s: float = Field(default=DEFAULT_MAX_AGE.total_seconds(), gt=0)
+    recorder_max_events: int = Field(default=DEFAULT_MAX_EVENTS, ge=1)
+    integrity_prescale: int = Field(default=INTEGRITY_PRESCALE, ge=1)
     allowed_lateness_s: float = Field(default=30.0, ge=0)
     source_patience_s: float = Field(default=120.0, ge=0)
     sweep_interval_s: float = Field(default=1.0, gt=0)
@@ -77,6 +89,19 @@ class WorkerSettings(BaseModel):
     def waiting(self) -> Waiting:
         """How long windows wait for what is missing."""
         return Waiting(timedelta(seconds=self.allowed_lateness_s), timedelta(seconds=self.source_patience_s))
+
+    @property
+    def recorder(self) -> RecorderSettings | None:
+        """What to keep of recent events; None keeps none."""
+        if self.recent_dir is None:
+            return None
+        return RecorderSettings(
+            self.recent_dir,
+            prescale=self.recorder_prescale,
+            max_bytes=self.recorder_max_bytes,
+            max_age=timedelta(seconds=self.recorder_max_age_s),
+            max_events=self.recorder_max_events,
+        )
 
     def monitored_models(self) -> dict[str, MonitoredModel]:
         """Read the contracts. Raises `ContractError`."""

@@ -23,6 +23,7 @@ from streams.reference_store import register_reference
 from streams.replay import Replayer, ReplaySettings
 from streams.verdict import Verdict
 from streams.worker import WorkerSettings, load_settings, main, start_worker
+from streams.worker_status import worker_reports
 from tests.support.streams import MODEL, RUN
 
 EVENTS = 2000
@@ -167,6 +168,12 @@ def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
     assert any("Arrow" in reason for reason in reasons.values())
     assert any("unknown model 'stranger'" in reason for reason in reasons.values())
 
+    # and it is not behind any more, and said what it did
+    _wait(worker, lambda: worker_reports(engine)[0].lag_messages == 0)
+    (report,) = worker_reports(engine)
+    assert (report.worker, report.pid) == ("worker-0", worker.pid)
+    assert report.counters["verdicts"] > 0
+
     # and recent events are kept, none of them twice
     recent = recent_dataset(tmp_path / "recent", MODEL, first_lumisection=DRIFT_FROM, last_lumisection=LAST)
     assert recent.n_events == (LAST - DRIFT_FROM + 1) * EVENTS // settings.recorder_prescale
@@ -174,6 +181,7 @@ def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
     # and a terminated worker ends well
     worker.terminate()
     assert worker.wait(20) == 0
+    assert worker_reports(engine) == []
 
 
 def test_settings_are_read_from_json_and_toml(tmp_path, contract_path):
