@@ -30,6 +30,7 @@ demo: setup
 
 test: setup
 	@deploy/system-packages.sh compiler browser database
+	@deploy/test-data.sh $(VENV)
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup

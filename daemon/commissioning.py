@@ -36,7 +36,7 @@ from retrain.records import TrainingRow, record_result
 from retrain.train import TrainSettings
 from streams.batch import Batch
 from streams.contract import Contract
-from streams.convert import convert
+from streams.convert import Conversion, convert_files
 from streams.dataset import Dataset
 from streams.errors import DatasetError, ReferenceProblem
 from streams.reference import MINIMUM_LUMISECTIONS, Reference, build_reference
@@ -92,18 +92,28 @@ class Commissioning:
         self._clock = clock
 
     def convert(
-        self, sources: Sequence[Path], contract: Contract, out: Path, progress: ProgressCallback
-    ) -> Dataset:
-        """Convert ROOT files to a dataset. Raises as `streams.convert.convert`."""
-        dataset = convert(
-            sources, contract, out, progress=lambda done, of: progress(done / max(of, 1), f"{done} events")
+        self,
+        sources: Sequence[Path | str],
+        contract: Contract,
+        out: Path,
+        progress: ProgressCallback,
+        *,
+        resume: bool = False,
+    ) -> Conversion:
+        """Convert ROOT files to a dataset file. Raises as `streams.convert.convert_files`."""
+        made = convert_files(
+            sources,
+            contract,
+            out,
+            progress=lambda done, of: progress(done / max(of, 1), f"{done} of {of} events"),
+            resume=resume,
         )
         with transaction(self._engine) as session:
-            child = Artefact("dataset", dataset.id)
-            for source in dataset.provenance.sources:
+            child = Artefact("dataset", made.id)
+            for source in made.provenance.sources:
                 parent = Artefact("root_file", f"{source.name}@{source.sha256}")
                 add_edge(session, child, parent, "converted from", now=self._clock())
-        return dataset
+        return made
 
     def train(
         self,

@@ -123,6 +123,8 @@ def convert_files(
             _read_all(found, contract, spool, step_size, progress)
             result = _put_together(contract, spool, out)
         except ConversionPaused:
+            if spool.is_empty:
+                spool.discard()
             raise
         except ConvertError:
             spool.discard()
@@ -185,5 +187,5 @@ def _put_together(contract: Contract, spool: Spool, out: Path) -> Conversion:
     try:
         digest = write_pieces_atomically(out, archive(members))
     except DatasetError as error:
-        raise ConversionPaused(f"{error}, then go on with --resume") from error
+        raise ConversionPaused(f"{error}; go on with --resume") from error
     return Conversion(out, digest, provenance)

@@ -130,7 +130,7 @@ class Spool:
         ConversionPaused
             The disk is full.
         """
-        journal = self.journal
+        journal = self.journal.model_copy(deep=True)
         with _disk(self._out):
             for name, values in columns.items():
                 kind = np.dtype(self._types[name][0]).newbyteorder("<")
@@ -142,14 +142,18 @@ class Spool:
             journal.events_kept += n_events
             journal.dropped = dict(Counter(journal.dropped) + dropped)
             journal.entry = entry
-            self._write_journal()
+            self._write(journal)
 
     def finish_source(self, source: SourceFile) -> None:
         """Note that a source is wholly in. Raises as `append`."""
-        self.journal.finished.append(source)
-        self.journal.entry = 0
+        journal = self.journal.model_copy(update={"finished": [*self.journal.finished, source], "entry": 0})
         with _disk(self._out):
-            self._write_journal()
+            self._write(journal)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to go on with."""
+        return not self.journal.finished and not self.journal.entry
 
     def members(self) -> list[Member]:
         """Return the columns as members of a dataset file."""
@@ -165,10 +169,11 @@ class Spool:
     def _shape(self, width: int) -> tuple[int, ...]:
         return (self.journal.events_kept, width) if width else (self.journal.events_kept,)
 
-    def _write_journal(self) -> None:
+    def _write(self, journal: Journal) -> None:
         new = self.folder / "journal.new"
-        new.write_text(self.journal.model_dump_json(), encoding="utf-8")
+        new.write_text(journal.model_dump_json(), encoding="utf-8")
         new.replace(self.folder / "journal.json")
+        self.journal = journal
 
 
 def folder_of(out: Path) -> Path:
@@ -181,8 +186,10 @@ def _disk(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise ConversionPaused(f"{out}: the disk is full: make room, then go on with --resume") from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise ConversionPaused(
+                f"{out}: cannot write ({error.strerror}): make room, then go on with --resume"
+            ) from error
         raise ConvertError(f"{out}: cannot write beside it ({error.strerror}): check its folder") from error
 
 
@@ -231,7 +238,7 @@ def _checksum(path: Path, size: int) -> int | None:
 
 def _cut(folder: Path, journal: Journal) -> None:
     """Cut off what the journal does not vouch for."""
-    if not journal.finished and not journal.entry:
+    if not journal.finished and not journal.entry:  # a start anew
         (folder / "journal.json").unlink(missing_ok=True)
     for name, size in journal.sizes.items():
         with (folder / f"{name}.bin").open("ab") as stream:

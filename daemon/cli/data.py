@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ from daemon.queries import firmware_model, site_model
 from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
-from streams.contract import load_contract
+from streams.contract_library import find_contract, shipped_contracts
 from streams.effects import parse_effect
 from streams.reference_store import approve_reference, find_reference, retire_reference
 
@@ -40,32 +41,63 @@ OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose nam
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help="Id or its first characters.")]
 
 
+def _list_contracts(wanted: bool) -> None:
+    if not wanted:
+        return
+    rows = [(name, one.n_inputs, one.tree, one.description) for name, one in shipped_contracts().items()]
+    print_table("shipped contracts", ("name", "inputs", "tree", "description"), rows)
+    raise typer.Exit
+
+
 def convert(
-    sources: Annotated[list[Path], typer.Argument(metavar="ROOT...", help="ROOT files.")],
-    contract: Annotated[Path, typer.Option(help="Contract file (TOML).")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ROOT...", help="ROOT files: paths, or what fsspec opens (root://, https://)."
+        ),
+    ],
+    contract: Annotated[str, typer.Option(help="Contract file (TOML), or the name of a shipped contract.")],
     target: Annotated[Path, typer.Option("--out", help="Dataset to write (NPZ).")],
     site: Annotated[Path | None, typer.Option(help="Site whose lineage should know the dataset.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")] = False,
+    list_contracts: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option("--list-contracts", callback=_list_contracts, is_eager=True, help="Shipped contracts."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Convert ROOT files to a dataset under a contract."""
     from daemon.commissioning import Commissioning
-    from streams.convert import convert as convert_files
+    from streams.convert import convert_files
 
-    definition = load_contract(contract)
-    with progress("convert") as report:
-        if site is None:
-            dataset = convert_files(
-                sources, definition, target, progress=lambda done, of: report(done / max(of, 1))
-            )
-        else:
-            dataset = Commissioning(load_site(site)).convert(sources, definition, target, report)
-    provenance = dataset.provenance
+    definition = find_contract(contract)
+    commissioning = None if site is None else Commissioning(load_site(site))
+    with progress("convert") if err.is_terminal else nullcontext(_unseen) as report:
+        try:
+            if commissioning is None:
+                made = convert_files(
+                    sources,
+                    definition,
+                    target,
+                    progress=lambda done, of: report(done / max(of, 1), f"{done} of {of} events"),
+                    resume=resume,
+                )
+            else:
+                made = commissioning.convert(sources, definition, target, report, resume=resume)
+        except KeyboardInterrupt:
+            err.print("what is converted so far is kept: go on with --resume")
+            raise
+    provenance = made.provenance
     if as_json:
-        print_json({"id": dataset.id, "path": str(target), **provenance.model_dump(mode="json")})
+        print_json({"id": made.id, "path": str(target), **provenance.model_dump(mode="json")})
         return
     dropped = ", ".join(f"{count} {reason}" for reason, count in provenance.dropped.items()) or "none"
     out.print(f"{target}: {provenance.events_kept} of {provenance.events_in} events kept, dropped: {dropped}")
-    out.print(f"dataset {dataset.id}")
+    out.print(f"dataset {made.id}")
+
+
+def _unseen(fraction: float, message: str = "") -> None:
+    """Take progress that nobody watches."""
 
 
 def replay(

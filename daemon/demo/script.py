@@ -149,7 +149,8 @@ class _Demo:
         """Go from the ROOT file to a signed package and an approved reference."""
         source, target = root_file(), self._options.folder / "hzz.npz"
         with self._bar("convert") as report:
-            dataset = self._commissioning.convert([source], self._model.contract, target, report)
+            self._commissioning.convert([source], self._model.contract, target, report)
+        dataset = Dataset.load(target)
         self._say(
             f"data     {dataset.n_events} simulated events of {source.name} under contract "
             f"{self._model.contract.name} ({self._model.contract.n_inputs} inputs); every lumisection "

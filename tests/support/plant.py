@@ -94,7 +94,8 @@ def commission(folder: Path) -> Commissioned:
     engine = open_database(site.database_url)
     work = Commissioning(site, engine)
     file = folder / "hzz.npz"
-    dataset = work.convert([root_file()], model.contract, file, _ignore)
+    work.convert([root_file()], model.contract, file, _ignore)
+    dataset = Dataset.load(file)
     settings = TrainSettings(epochs=8, threshold_events=50_000)
     training = work.train(model, [file], settings, _ignore)
     package, _ = work.build(model, training, file, _ignore)

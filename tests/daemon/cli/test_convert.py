@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import EXAMPLE_SITE
+from tests.support.root_files import coffea_file
 
 CONTRACT = EXAMPLE_SITE / "models" / "anomaly" / "contract.toml"
 
@@ -97,7 +98,7 @@ def test_a_full_disk_leaves_what_was_there(lumiwatch, folder, root_file):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, at_limit)
-    assert "o.npz: cannot write (File too large)" in ended.line
+    assert "o.npz: cannot write (File too large): make room" in ended.line
     assert [path.read_text() for path in (folder / "out").iterdir()] == ["from before"]
 
 
@@ -106,3 +107,27 @@ def test_json_is_all_there_is_on_standard_output(lumiwatch, folder, root_file):
     ended = lumiwatch("convert", root_file, "--contract", CONTRACT, "--out", target, "--json")
     assert ended.code == 0
     assert json.loads(ended.out)["events_kept"] == 2421
+
+
+def test_shipped_contracts_are_listed_and_found_by_name(lumiwatch, folder):
+    ended = lumiwatch("convert", "--list-contracts")
+    assert ended.code == 0
+    assert "axol1tl-v5" in ended.out
+    source = coffea_file("nano_tt_v15.root")
+    target = folder / "out" / "o.npz"
+    ended = lumiwatch("convert", source, "--contract", "nanoaod-jet-tagger", "--out", target)
+    assert "200 of 200 events kept, dropped: none" in ended.out.replace("\n", " ")
+    assert ended.err == ""
+    ended = lumiwatch("convert", source, "--contract", "nanoaod-jets", "--out", target)
+    assert "neither a file nor a shipped contract: known are atlas-physlite" in ended.line
+
+
+def test_a_protocol_that_is_not_installed_names_its_package(lumiwatch, folder):
+    ended = lumiwatch("convert", "s3://b/f.root", "--contract", CONTRACT, "--out", folder / "out" / "o.npz")
+    assert "Install s3fs" in ended.line
+
+
+def test_resume_without_anything_begun_starts(lumiwatch, folder, root_file):
+    target = folder / "out" / "o.npz"
+    assert lumiwatch("convert", root_file, "--contract", CONTRACT, "--out", target, "--resume").code == 0
+    assert [path.name for path in (folder / "out").iterdir()] == ["o.npz"]
