@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -91,10 +92,13 @@ class EmbeddedBroker:
         TCP port; 0 takes a free one.
     log
         File that the broker's own output is appended to.
+    advertised_port
+        Port on loopback at which clients are told to find it; default: its own.
     """
 
-    def __init__(self, port: int = 0, *, log: Path) -> None:
+    def __init__(self, port: int = 0, *, log: Path, advertised_port: int | None = None) -> None:
         self._wanted_port = port
+        self._advertised_port = advertised_port
         self._log = log
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,6 +107,11 @@ class EmbeddedBroker:
     def bootstrap(self) -> str:
         """Address for clients, ``127.0.0.1:port``."""
         return f"{HOST}:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """Port on loopback."""
+        return self._port
 
     @property
     def process_id(self) -> int | None:
@@ -169,7 +178,7 @@ class EmbeddedBroker:
         environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "TMPDIR")}
         environment |= {
             "LISTENER_URL": url,
-            "ADVERTISED_LISTENER_URL": url,
+            "ADVERTISED_LISTENER_URL": f"tcp://{HOST}:{self._advertised_port or self._port}",
             "STORAGE_ENGINE": "memory://tansu/",
             "NO_COLOR": "1",
         }
@@ -192,7 +201,7 @@ class EmbeddedBroker:
             if not self.running:
                 self.stop()
                 self._raise_failed(start_of_output)
-            if _connects(self.bootstrap) and _answers(self.bootstrap):
+            if _answers(self._port):
                 return
             time.sleep(0.02)
         self.stop()
@@ -305,10 +314,12 @@ def _connects(address: str) -> bool:
         return False
 
 
-def _answers(bootstrap: str) -> bool:
+def _answers(port: int) -> bool:
+    """Ask for its versions (ApiVersions version 0), which needs no client and no advertised address."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
     try:
-        with _admin(bootstrap) as admin:
-            admin.list_topics()
-    except (BrokerError, KafkaError):
+        with socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            return len(connection.recv(8)) == 8
+    except OSError:
         return False
-    return True
