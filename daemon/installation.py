@@ -55,16 +55,19 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
             "or run everything with `lumiwatch up`"
         )
     prepare_state_dir(site)
+    stream = site.settings.stream
     models = {
         model.name: WorkerModel(
             contract=model.contract_path,
             assessment=AssessmentSettings(
-                minimum_events=model.settings.watch.minimum_events, rate_band=model.settings.watch.rate_band
+                minimum_events=model.settings.watch.minimum_events,
+                rate_band=model.settings.watch.rate_band,
+                integrity_tolerance=model.settings.watch.integrity_tolerance,
+                late_after_s=stream.late_after_s,
             ),
         )
         for model in site.models.values()
     }
-    stream = site.settings.stream
     return WorkerSettings(
         bootstrap=bootstrap,
         database_url=site.database_url,
@@ -73,6 +76,9 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
         recent_dir=site.recent_dir,
         recorder_prescale=stream.recorder_prescale,
         recorder_max_bytes=stream.recorder_max_bytes,
+        recorder_max_age_s=stream.recorder_max_age_days * 86400.0,
+        recorder_max_events=stream.recorder_max_events,
+        integrity_prescale=stream.integrity_prescale,
         allowed_lateness_s=stream.allowed_lateness_s,
         source_patience_s=stream.source_patience_s,
         instance=name,

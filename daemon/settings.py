@@ -49,7 +49,7 @@ class KafkaSettings(_Section):
 
 
 class StreamSettings(_Section):
-    """How workers wait for late batches, and how much of recent events they keep for retraining."""
+    """How workers wait for late batches, what they check, and how much of recent events they keep."""
 
     allowed_lateness_s: float = Field(default=60.0, ge=0)  # after the end of a lumisection
     source_patience_s: float = Field(
@@ -57,6 +57,12 @@ class StreamSettings(_Section):
     )  # for a source that lags, or a stream that fell silent
     recorder_prescale: int = Field(default=1, ge=1)  # keep every n-th event
     recorder_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)  # for each model
+    recorder_max_age_days: float = Field(default=7.0, gt=0)
+    recorder_max_events: int = Field(default=100_000, ge=1)  # of a lumisection and model, for each worker
+    integrity_prescale: int = Field(default=100, ge=1)  # check every n-th event against the emulator
+    late_after_s: float = Field(
+        default=120.0, gt=0
+    )  # a verdict later than this after its lumisection is late
 
 
 class ConsoleSettings(_Section):
@@ -148,6 +154,7 @@ class WatchSettings(_Section):
     minimum_events: int = Field(default=2000, ge=1)
     false_alarm_budget: float = Field(default=1e-3, gt=0, lt=1)  # per lumisection, all families together
     rate_band: float = Field(default=0.10, gt=0, lt=1)  # relative deviation of the accept rate people accept
+    integrity_tolerance: float = Field(default=1e-4, ge=0, lt=1)  # events that may differ from the emulator
 
 
 class PolicySettings(_Section):

@@ -43,14 +43,15 @@ def worker(
 ) -> None:
     """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
     from daemon.database import open_database
+    from daemon.emulators import SiteEmulators
     from daemon.installation import worker_settings
     from streams.worker import run_worker
 
     loaded = load_site(site)
     settings = worker_settings(loaded, name)
     # the worker itself knows no schema version: this brings a new or older database up to date
-    open_database(loaded.database_url).dispose()
-    run_worker(settings)
+    engine = open_database(loaded.database_url)
+    run_worker(settings, SiteEmulators(loaded, engine))
 
 
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
