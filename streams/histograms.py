@@ -91,7 +91,8 @@ class Column:
     """One input of a contract made from a histogram.
 
     Codes ``minimum`` to ``maximum`` are bins or cells; what lies below and above them are the flow bins of
-    the summary. `lsb` is the width of one of them, in `unit`.
+    the summary. `lsb` is the width of one of them, in `unit`; the centre of one lies at
+    ``code * lsb + origin``.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Column:
     maximum: int
     lsb: float
     unit: str
+    origin: float = 0.0
 
 
 class HistogramSpec(ContractModel):
@@ -184,7 +186,10 @@ class HistogramSpec(ContractModel):
             parts = [
                 _axis_column(f"{self.name}.{part}", self.x, self.unit) for part in ("entries", "high", "low")
             ]
-            return (*parts, Column(f"{self.name}.level", 0, 1, self.values.span, self.values.unit))
+            return (
+                *parts,
+                Column(f"{self.name}.level", 0, 1, self.values.span, self.values.unit, self.values.low),
+            )
         return (x,)
 
 
@@ -206,6 +211,7 @@ def histogram_inputs(histograms: Iterable[HistogramSpec]) -> Iterable[InputSpec]
                 rounding="floor",
                 offset=0,
                 shift=0,
+                origin=column.origin,
             )
 
 
@@ -221,4 +227,6 @@ def check_histograms(histograms: Sequence[HistogramSpec]) -> None:
 
 def _axis_column(name: str, axis: AxisSpec, unit: str) -> Column:
     width = axis.width
-    return Column(name, 1, axis.n_bins, *((1.0, "bins") if width is None else (width, unit)))
+    if width is None:
+        return Column(name, 1, axis.n_bins, 1.0, "bins")
+    return Column(name, 1, axis.n_bins, width, unit, float(axis.low or 0.0) - 0.5 * width)

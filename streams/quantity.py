@@ -161,7 +161,7 @@ class InputSpec:
     """One integer input of the model.
 
     `minimum`, `maximum`, `wrap` and `padding` are in codes as streamed, `lsb` is the size of one such
-    code in `unit`; the value at the code's origin is ``code * lsb + offset * lsb / 2**shift``. A `staged`
+    code in `unit`; the value of a code is ``code * lsb + offset * lsb / 2**shift + origin``. A `staged`
     input went through firmware's scaling: what was rounded or saturated there cannot be told from the code.
     """
 
@@ -179,6 +179,7 @@ class InputSpec:
     offset: int
     shift: int
     staged: bool = False
+    origin: float = 0.0
 
 
 def digitise(values: npt.ArrayLike, quantity: Quantity, index: int = 0) -> npt.NDArray[np.int16]:

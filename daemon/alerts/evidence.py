@@ -126,7 +126,8 @@ class Evidence:
                 index = contract.input_index(name)
                 spec = contract.inputs[index]
                 actual, expected = (_mean(counts.codes(index), spec) for counts in (window, reference.counts))
-                means[name] = MeanPair(actual, expected, spec.unit, spec.wrap is None and spec.minimum >= 0)
+                above_zero = spec.minimum >= 0 and spec.minimum * spec.lsb + spec.origin >= 0
+                means[name] = MeanPair(actual, expected, spec.unit, spec.wrap is None and above_zero)
         return means
 
     def overlay(
@@ -151,7 +152,11 @@ class Evidence:
         index = contract.input_index(quantity)
         spec = contract.inputs[index]
         counts = overlay(
-            window.codes(index), reference.counts.codes(index), minimum=spec.minimum, lsb=spec.lsb
+            window.codes(index),
+            reference.counts.codes(index),
+            minimum=spec.minimum,
+            lsb=spec.lsb,
+            origin=spec.origin,
         )
         return counts, spec.unit
 
@@ -260,7 +265,7 @@ def _mean(counts: npt.NDArray[np.int64], spec: InputSpec) -> float:
     total = int(counts.sum())
     codes = spec.minimum + np.arange(counts.size)
     mean_code = float(np.dot(counts, codes)) / total if total else 0.0
-    return float(mean_code * spec.lsb + spec.offset * spec.lsb / 2**spec.shift)
+    return float(mean_code * spec.lsb + spec.offset * spec.lsb / 2**spec.shift + spec.origin)
 
 
 def _score_overlay(window: Summary, reference: Summary) -> Overlay:

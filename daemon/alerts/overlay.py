@@ -66,6 +66,7 @@ def overlay(
     *,
     minimum: int,
     lsb: float,
+    origin: float = 0.0,
     max_bins: int = 48,
 ) -> Overlay:
     """Bin two full-resolution histograms alike and scale the reference to the window.
@@ -78,6 +79,8 @@ def overlay(
         Lowest integer code.
     lsb
         Physical size of one code, in the unit of the plot.
+    origin
+        Where code 0 lies, in that unit.
     max_bins
         Upper bound on the number of bins.
 
@@ -98,7 +101,7 @@ def overlay(
     binned_reference = _rebin(reference, first, width, n_bins)
     codes = minimum + first - 0.5 + width * np.arange(n_bins + 1, dtype=np.float64)
     return Overlay(
-        edges=codes * lsb,
+        edges=codes * lsb + origin,
         window=binned_window,
         expected=binned_reference * scale,
         window_error=np.sqrt(binned_window),

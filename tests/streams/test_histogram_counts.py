@@ -177,3 +177,10 @@ def test_a_wrong_list_of_histograms_gives_one_line(old, new, said):
     with pytest.raises(ContractError, match=said) as caught:
         parse_contract(dqm.CONTRACT.replace(old, new, 1))
     assert "\n" not in str(caught.value)
+
+
+def test_the_centre_of_a_bin_is_where_its_code_says():
+    pt, _, _, phi, *_, level = dqm.contract().inputs
+    assert [code * pt.lsb + pt.origin for code in (1, 20)] == [2.5, 97.5]
+    assert [code * phi.lsb + phi.origin for code in (1, 3)] == [1.0, 5.0]
+    assert [code * level.lsb + level.origin for code in (0, 1)] == [0.0, 1.0]
