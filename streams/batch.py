@@ -7,7 +7,6 @@ before it is used: sizes, schema, contract, nulls; compressed buffers are refuse
 cannot be known before they are unpacked (compress at the Kafka level instead).
 """
 
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -17,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streams.arrow_headers import check_schema_message, is_compressed
 from streams.contract import Contract
 from streams.errors import MalformedMessage
+from streams.versions import unknown_version
 
-VERSION: Final = "1"
+VERSION: Final = 1
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 MAX_BATCH_EVENTS: Final = 65_536
 MAX_TEXT: Final = 128
@@ -30,6 +31,7 @@ MAX_SEQUENCE: Final = 2**53
 _PREFIX: Final = "lumiwatch."
 _TEXT_KEYS: Final = ("model", "contract", "contract_hash", "source", "package")
 _NUMBER_KEYS: Final = ("contract_version", "run", "lumisection", "sequence")
+_KEYS: Final = frozenset(_PREFIX + key for key in ("version", "simulated", *_TEXT_KEYS, *_NUMBER_KEYS))
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -118,7 +120,7 @@ def encode_batch(batch: Batch) -> bytes:
     arrays = [pa.array(column) for column in columns]
     arrays += [pa.array(np.ascontiguousarray(batch.score)), pa.array(np.ascontiguousarray(batch.accept))]
     header = {
-        "version": VERSION,
+        "version": str(VERSION),
         "model": batch.model,
         "contract": batch.contract_name,
         "contract_version": str(batch.contract_version),
@@ -172,7 +174,7 @@ def decode_batch(payload: bytes, contract: Contract) -> Batch:
     _check_schema(reader.schema, contract)
     if len(messages) != 1:
         raise MalformedMessage(f"batch holds {len(messages)} record batches: send exactly one")
-    if _is_compressed(messages[0]):
+    if is_compressed(messages[0]):
         raise MalformedMessage("batch uses Arrow buffer compression: compress at the Kafka level instead")
     try:
         block = reader.read_next_batch()
@@ -221,9 +223,10 @@ def _open(payload: bytes) -> tuple[Any, list[Any]]:
         raise MalformedMessage(f"batch of {len(payload)} bytes: send 1 to {MAX_BATCH_BYTES}")
     try:
         reader = pa.ipc.open_stream(pa.py_buffer(payload))
-        messages = list(pa.ipc.MessageReader.open_stream(pa.py_buffer(payload)))[1:]
+        schema, *messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(payload))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedMessage(f"batch is no Arrow stream: {_first_line(error)}") from error
+    check_schema_message(schema)
     return reader, messages
 
 
@@ -233,9 +236,7 @@ def _header(schema: Any) -> dict[str, str | int | bool]:
         found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     except UnicodeDecodeError as error:
         raise MalformedMessage("batch metadata is not UTF-8: write it as text") from error
-    version = found.get(_PREFIX + "version")
-    if version != VERSION:
-        raise MalformedMessage(f"batch format version is {version!r:.40}, this worker reads '{VERSION}'")
+    _check_version(found.get(_PREFIX + "version", ""))
     header: dict[str, str | int | bool] = {}
     for key in _TEXT_KEYS:
         header[key] = _check_text(key, found.get(_PREFIX + key, ""))
@@ -248,7 +249,19 @@ def _header(schema: Any) -> dict[str, str | int | bool]:
     if simulated not in _BOOLEANS:
         raise MalformedMessage(f"batch metadata simulated is {simulated!r:.40}: give true or false")
     header["simulated"] = _BOOLEANS[simulated]
+    strange = {key for key in found if key.startswith(_PREFIX)} - _KEYS
+    if strange:
+        raise MalformedMessage(
+            f"batch metadata {min(strange)!r:.60} is unknown: begin keys of your own otherwise"
+        )
     return header
+
+
+def _check_version(text: str) -> None:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise MalformedMessage(f"batch metadata version is {text!r:.40}: give {VERSION}")
+    if int(text) != VERSION:
+        raise unknown_version("batch", int(text), VERSION)
 
 
 def _check_text(key: str, text: str) -> str:
@@ -290,42 +303,6 @@ def _columns(
     for array in (columns, score, accept):
         array.flags.writeable = False
     return columns.T, score, accept
-
-
-def _is_compressed(message: Any) -> bool:
-    """Tell whether a record batch names a compression codec.
-
-    Walks the verified FlatBuffers header (Arrow format, Message.fbs): the fourth field of table
-    RecordBatch. pyarrow would only say so after unpacking.
-    """
-    if message.type != "record batch":
-        raise MalformedMessage(f"batch holds a message of type '{message.type}': send one record batch")
-    metadata = message.metadata.to_pybytes()
-    try:
-        table = struct.unpack_from("<I", metadata, 0)[0]
-        header = _field(metadata, table, 2)
-        if header is None:
-            raise MalformedMessage(
-                "batch has a record batch without a header: write it with an Arrow library"
-            )
-        record_batch = header + struct.unpack_from("<I", metadata, header)[0]
-        return _field(metadata, record_batch, 3) is not None
-    except struct.error as error:
-        raise MalformedMessage(
-            "batch has a broken record batch header: write it with an Arrow library"
-        ) from error
-
-
-def _field(buffer: bytes, table: int, index: int) -> int | None:
-    """Return where field `index` of a FlatBuffers table lies, or None when it is absent."""
-    vtable = table - struct.unpack_from("<i", buffer, table)[0]
-    if vtable < 0:
-        raise struct.error("vtable outside of the buffer")
-    position = 4 + 2 * index
-    if position >= struct.unpack_from("<H", buffer, vtable)[0]:
-        return None
-    offset = struct.unpack_from("<H", buffer, vtable + position)[0]
-    return table + int(offset) if offset else None
 
 
 def _first_line(error: BaseException) -> str:

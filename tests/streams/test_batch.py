@@ -140,8 +140,10 @@ def test_decoded_arrays_cannot_be_changed(payload, contract):
         (no_block, "0 record batches"),
         (compressed("lz4"), "compression"),
         (compressed("zstd"), "compression"),
-        (with_metadata(b"version", b"2"), "format version is '2'"),
-        (with_metadata(b"version", None), "format version"),
+        (with_metadata(b"version", b"3"), "version 3 is newer than this worker reads .up to 1.: update"),
+        (with_metadata(b"version", b"0"), "version 0 does not exist"),
+        (with_metadata(b"version", None), "metadata version is '': give 1"),
+        (with_metadata(b"colour", b"red"), "'lumiwatch.colour' is unknown"),
         (with_metadata(b"model", b""), "model"),
         (with_metadata(b"model", b"\xff\xfe"), "UTF-8"),
         (with_metadata(b"package", b"x" * 1000), "package"),
@@ -157,6 +159,13 @@ def test_decoded_arrays_cannot_be_changed(payload, contract):
 def test_a_message_that_breaks_the_format_is_refused_with_the_reason(payload, contract, change, reason):
     with pytest.raises(MalformedMessage, match=reason):
         decode_batch(rewrite(payload, change), contract)
+
+
+def test_metadata_of_the_producers_own_is_let_be(payload, contract):
+    def own(names, columns, metadata):
+        return names, columns, metadata | {b"pandas": b"{}"}, 1, None
+
+    assert decode_batch(rewrite(payload, own), contract).n_events == 200
 
 
 def test_another_version_of_the_contract_is_refused(payload, contract_path):
