@@ -1,40 +1,57 @@
 """The bytes of a summary, for the wire and for the store. Knows the layout of counts, not their meaning.
 
-Format: the magic ``LWSUM2``, then a zlib stream of: header length (uint32, little endian), header
-(JSON), and for inputs, score and maps in turn the bins that are not empty (index uint32, count int64).
+Format ``LWSUM3``, all integers unsigned and little endian:
+
+- 6 bytes: the magic ``LWSUM3``;
+- 4 bytes: length of what follows once it is unpacked, at most `MAX_UNPACKED_BYTES`;
+- one Zstandard frame. Unpacked it is the length of the header (4 bytes), the header (JSON, UTF-8, the keys
+  of `_Header`), and three sections: input counts, score counts, map counts.
+
+A section lists the bins that are not empty, in rising order: first all gaps, then all counts. A gap is the
+number of empty bins since the bin before (for the first bin: its index). ``filled`` of the header says how
+many bins each section lists, ``widths`` how many bytes each of its gaps and each of its counts has (1, 2, 4
+or 8). Numbers of several bytes lie in planes: the lowest byte of every number, then the next of every
+number, and so on; the high ones are mostly zero and vanish in the compression.
+
 A reader needs no contract: the header carries the layout. Whatever arrives is bounded and checked.
-``LWSUM1``, whose header named Kafka offsets instead of a batch, is still read: windows and references
-of older sites are stored in it.
+``LWSUM2`` (see `streams.summary_codec_2`) and ``LWSUM1`` are still read: windows and references of older
+sites are stored in them.
 """
 
 import json
 import struct
-import zlib
-from typing import Annotated, Final, Self
+from functools import lru_cache
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from streams import summary_codec_2, versions
 from streams.errors import MalformedMessage, SummaryError
 from streams.fill import Counts
 from streams.layout import N_SCORE_BINS, Axis, Layout, ObjectMap
 from streams.summary import BatchId, Summary
 
-MAGIC: Final = b"LWSUM2"
-_MAGIC_1: Final = b"LWSUM1"
+VERSION: Final = 3
+MAGIC: Final = b"LWSUM3"
 MAX_SUMMARY_BYTES: Final = 4 * 1024 * 1024
 MAX_UNPACKED_BYTES: Final = 32 * 1024 * 1024
 MAX_BINS: Final = 2_000_000
+MAX_COUNT: Final = 2**53
+
+_PREFIX: Final = len(MAGIC) + 4
+_CODEC: Final[Any] = pa.Codec("zstd", compression_level=1)
 
 _Text = Annotated[str, Field(min_length=1, max_length=128)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
-_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Count = Annotated[int, Field(ge=0, lt=MAX_COUNT)]
 _Code = Annotated[int, Field(ge=-(2**15), lt=2**15)]
-_Width = Annotated[int, Field(ge=1, le=2**16)]
-_AxisFields = tuple[_Code, _Width, Annotated[int, Field(ge=1, le=256)]]
-
-
+_AxisFields = tuple[_Code, Annotated[int, Field(ge=1, le=2**16)], Annotated[int, Field(ge=1, le=256)]]
 _Batch = tuple[_Text, _Count, Annotated[int, Field(ge=0, lt=2**32)]]
+_Filled = Annotated[int, Field(ge=0, le=MAX_BINS)]
+_Widths = tuple[Literal[1, 2, 4], Literal[1, 2, 4, 8]]
 
 
 class _Header(BaseModel):
@@ -56,7 +73,8 @@ class _Header(BaseModel):
     minimums: list[_Code]
     maximums: list[_Code]
     maps: list[tuple[_Text, _AxisFields, _AxisFields]] = Field(max_length=256)
-    filled: tuple[_Number, _Number, _Number]
+    filled: tuple[_Filled, _Filled, _Filled]
+    widths: tuple[_Widths, _Widths, _Widths]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -80,7 +98,7 @@ def encode_summary(summary: Summary) -> bytes:
     MalformedMessage
         They would exceed `MAX_SUMMARY_BYTES`.
     """
-    filled = [np.flatnonzero(counts) for counts in (summary.inputs, summary.score, summary.maps)]
+    sections = [_section(counts) for counts in (summary.inputs, summary.score, summary.maps)]
     header = {
         "model": summary.model,
         "contract_hash": summary.contract_hash,
@@ -98,14 +116,13 @@ def encode_summary(summary: Summary) -> bytes:
         "minimums": summary.layout.minimums,
         "maximums": summary.layout.maximums,
         "maps": summary.layout.maps,
-        "filled": [len(index) for index in filled],
+        "filled": [filled for filled, _, _ in sections],
+        "widths": [widths for _, widths, _ in sections],
     }
     text = json.dumps(header, separators=(",", ":")).encode()
-    parts = [struct.pack("<I", len(text)), text]
-    for index, counts in zip(filled, (summary.inputs, summary.score, summary.maps), strict=True):
-        parts += [index.astype("<u4").tobytes(), counts[index].astype("<i8").tobytes()]
-    payload = MAGIC + zlib.compress(b"".join(parts), level=1)
-    if len(payload) > MAX_SUMMARY_BYTES:
+    data = b"".join([struct.pack("<I", len(text)), text, *(content for _, _, content in sections)])
+    payload: bytes = MAGIC + struct.pack("<I", len(data)) + _CODEC.compress(data, asbytes=True)
+    if len(payload) > MAX_SUMMARY_BYTES or len(data) > MAX_UNPACKED_BYTES:
         raise MalformedMessage(
             f"summary of {len(payload)} bytes exceeds {MAX_SUMMARY_BYTES}: narrow the contract"
         )
@@ -120,26 +137,33 @@ def decode_summary(payload: bytes) -> Summary:
     MalformedMessage
         The bytes are no summary, or its counts contradict each other.
     """
-    version = payload[: len(MAGIC)]
-    header, body = _split(_unpack(payload), version)
-    layout = Layout(
-        input_names=tuple(header.input_names),
-        minimums=tuple(header.minimums),
-        maximums=tuple(header.maximums),
-        maps=tuple(ObjectMap(name, Axis(*eta), Axis(*phi)) for name, eta, phi in header.maps),
-        own_totals=header.own_totals,
+    if len(payload) > MAX_SUMMARY_BYTES:
+        raise MalformedMessage(f"summary of {len(payload)} bytes exceeds {MAX_SUMMARY_BYTES}")
+    if payload[: len(MAGIC)] in summary_codec_2.MAGICS:
+        return _read(*summary_codec_2.upgraded(payload, MAX_UNPACKED_BYTES))
+    _check_magic(payload)
+    return _read(*_split(_unpack(payload)))
+
+
+def _read(text: bytes, body: bytes) -> Summary:
+    header = _header(text)
+    layout = _layout(
+        tuple(header.input_names),
+        tuple(header.minimums),
+        tuple(header.maximums),
+        tuple(header.maps),
+        header.own_totals,
     )
     sizes = (layout.n_input_bins, N_SCORE_BINS, layout.n_map_bins)
     if sum(sizes) > MAX_BINS:
         raise MalformedMessage(f"summary of {sum(sizes)} bins exceeds {MAX_BINS}: narrow the contract")
-    if len(body) != 12 * sum(header.filled):
-        raise MalformedMessage(
-            f"summary body has {len(body)} bytes, its header says {12 * sum(header.filled)}"
-        )
-    arrays = []
-    for size, filled in zip(sizes, header.filled, strict=True):
-        arrays.append(_read_counts(body[: 12 * filled], filled, size))
-        body = body[12 * filled :]
+    lengths = [n * sum(widths) for n, widths in zip(header.filled, header.widths, strict=True)]
+    if len(body) != sum(lengths):
+        raise MalformedMessage(f"summary body has {len(body)} bytes, its header says {sum(lengths)}")
+    arrays, begin = [], 0
+    for size, filled, widths, length in zip(sizes, header.filled, header.widths, lengths, strict=True):
+        arrays.append(_counts(body[begin : begin + length], filled, widths, size))
+        begin += length
     inputs, score, maps = arrays
     _check_totals(header, layout, inputs, score)
     try:
@@ -164,59 +188,96 @@ def decode_summary(payload: bytes) -> Summary:
         raise MalformedMessage(f"summary: {error}") from error
 
 
+def _check_magic(payload: bytes) -> None:
+    if payload[: len(MAGIC)] == MAGIC:
+        return
+    if payload[:5] == MAGIC[:5] and payload[5:6].isdigit():
+        raise versions.unknown_version("summary", int(payload[5:6]), VERSION)
+    raise MalformedMessage(f"summary begins with {payload[:8]!r}, not with {MAGIC!r}: it is none")
+
+
 def _unpack(payload: bytes) -> bytes:
-    if len(payload) > MAX_SUMMARY_BYTES:
-        raise MalformedMessage(f"summary of {len(payload)} bytes exceeds {MAX_SUMMARY_BYTES}")
-    if payload[: len(MAGIC)] not in (MAGIC, _MAGIC_1):
-        raise MalformedMessage(
-            f"summary begins with {payload[:8]!r}, not with {MAGIC!r}: not a summary of this version"
-        )
-    unpacker = zlib.decompressobj()
+    if len(payload) < _PREFIX:
+        raise MalformedMessage("summary is cut short")
+    (length,) = struct.unpack_from("<I", payload, len(MAGIC))
+    if length > MAX_UNPACKED_BYTES:
+        raise MalformedMessage(f"summary of {length} unpacked bytes exceeds {MAX_UNPACKED_BYTES}")
     try:
-        data = unpacker.decompress(payload[len(MAGIC) :], MAX_UNPACKED_BYTES)
-    except zlib.error as error:
-        raise MalformedMessage(f"summary cannot be unpacked: {error}") from error
-    if not unpacker.eof or unpacker.unused_data:
-        raise MalformedMessage("summary is cut short, too long, or followed by other bytes")
+        # asks for exactly this length: a frame that holds more, less or other bytes is an error
+        data: bytes = _CODEC.decompress(pa.py_buffer(payload)[_PREFIX:], length, asbytes=True)
+    except (pa.ArrowException, OSError) as error:
+        raise MalformedMessage(f"summary cannot be unpacked: {str(error).splitlines()[0]:.100}") from error
     return data
 
 
-def _split(data: bytes, version: bytes) -> tuple[_Header, bytes]:
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """Return header and body."""
     length = struct.unpack_from("<I", data)[0] if len(data) >= 4 else 0
     if not 0 < length <= len(data) - 4:
         raise MalformedMessage("summary has no header")
-    text = data[4 : 4 + length]
+    return data[4 : 4 + length], data[4 + length :]
+
+
+def _header(text: bytes) -> _Header:
     try:
-        header = _Header.model_validate_json(text if version == MAGIC else _upgraded(text))
+        return _Header.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "header"
-        raise MalformedMessage(f"summary header: {key}: {first['msg']}") from error
-    return header, data[4 + length :]
+        raise MalformedMessage(f"summary header: {versions.first_problem(error)}") from error
 
 
-def _upgraded(text: bytes) -> bytes:
-    """Turn a header of `LWSUM1` into one of `LWSUM2`: what it counted then had no identity yet."""
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MalformedMessage("summary header: no JSON") from error
-    if not isinstance(header, dict):
-        raise MalformedMessage("summary header: no object")
-    header.pop("sources", None)
-    unknown_then = {"batch": None, "n_checked": 0, "n_mismatched": 0, "own_totals": False}
-    return json.dumps(header | unknown_then).encode()
+@lru_cache(maxsize=16)
+def _layout(
+    input_names: tuple[str, ...],
+    minimums: tuple[int, ...],
+    maximums: tuple[int, ...],
+    maps: tuple[tuple[str, _AxisFields, _AxisFields], ...],
+    own_totals: bool,
+) -> Layout:
+    """Return a layout; the same one for every summary of a contract, so that its sums are made once."""
+    return Layout(
+        input_names=input_names,
+        minimums=minimums,
+        maximums=maximums,
+        maps=tuple(ObjectMap(name, Axis(*eta), Axis(*phi)) for name, eta, phi in maps),
+        own_totals=own_totals,
+    )
 
 
-def _read_counts(body: bytes, filled: int, size: int) -> Counts:
-    index = np.frombuffer(body, dtype="<u4", count=filled).astype(np.int64)
-    values = np.frombuffer(body, dtype="<i8", count=filled, offset=4 * filled)
-    if filled and (index[-1] >= size or (np.diff(index) <= 0).any()):
-        raise MalformedMessage("summary has bins out of order or out of range")
-    if (values <= 0).any() or (values >= 2**53).any():
-        raise MalformedMessage("summary has a count that is negative, zero or absurd")
+def _section(counts: Counts) -> tuple[int, tuple[int, int], bytes]:
+    """Return how many bins are not empty, the widths of their gaps and counts, and the bytes of both."""
+    bins = np.flatnonzero(counts)
+    gaps = np.diff(bins, prepend=-1) - 1
+    filled = counts[bins]
+    widths = (_width(gaps), _width(filled))
+    return len(bins), widths, _planes(gaps, widths[0]) + _planes(filled, widths[1])
+
+
+def _width(numbers: Counts) -> int:
+    largest = int(numbers.max(initial=0))
+    return next(width for width in (1, 2, 4, 8) if largest < 1 << 8 * width)
+
+
+def _planes(numbers: Counts, width: int) -> bytes:
+    columns = numbers.astype(f"<u{width}").view(np.uint8).reshape(len(numbers), width)
+    return columns.T.tobytes()
+
+
+def _numbers(data: bytes, filled: int, width: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+    planes = np.frombuffer(data, dtype=np.uint8, count=filled * width).reshape(width, filled)
+    return np.ascontiguousarray(planes.T).view(f"<u{width}").ravel()
+
+
+def _counts(data: bytes, filled: int, widths: tuple[int, int], size: int) -> Counts:
+    """Return one flat array of counts from the bytes of its section."""
+    gaps = _numbers(data, filled, widths[0])
+    values = _numbers(data[filled * widths[0] :], filled, widths[1])
+    bins = np.cumsum(gaps, dtype=np.int64) + np.arange(filled)
+    if filled and bins[-1] >= size:
+        raise MalformedMessage("summary has bins out of range")
+    if not values.all() or (widths[1] == 8 and (values >= MAX_COUNT).any()):
+        raise MalformedMessage("summary has a count that is zero or absurd")
     counts = np.zeros(size, dtype=np.int64)
-    counts[index] = values
+    counts[bins] = values
     return counts
 
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,13 +167,74 @@ def test_bytes_keep_everything(make_batch, contract, n_events, seed):
     assert same(back, summary)
 
 
-def rewrite(payload, change):
-    data = zlib.decompress(payload[len(MAGIC) :])
+ZSTD = pa.Codec("zstd")
+
+
+def packed(data):
+    return MAGIC + struct.pack("<I", len(data)) + ZSTD.compress(data, asbytes=True)
+
+
+def split(payload):
+    """Return header and body, as someone reads them who has only the description of the format."""
+    (unpacked,) = struct.unpack_from("<I", payload, 6)
+    data = ZSTD.decompress(payload[10:], unpacked, asbytes=True)
     length = struct.unpack_from("<I", data)[0]
-    header, body = json.loads(data[4 : 4 + length]), data[4 + length :]
-    header, body = change(header, body)
+    return json.loads(data[4 : 4 + length]), data[4 + length :]
+
+
+def rewrite(payload, change):
+    header, body = change(*split(payload))
     text = json.dumps(header).encode()
-    return MAGIC + zlib.compress(struct.pack("<I", len(text)) + text + body)
+    return packed(struct.pack("<I", len(text)) + text + body)
+
+
+def with_section(header, gaps, counts):
+    """Replace the section of maps, which is the last one."""
+    return header | {
+        "filled": [*header["filled"][:2], len(counts)],
+        "widths": [*header["widths"][:2], [4, 8]],
+    }, planes(gaps, 4) + planes(counts, 8)
+
+
+def planes(numbers, width):
+    return b"".join(bytes((number >> (8 * plane)) & 255 for number in numbers) for plane in range(width))
+
+
+def without_maps(header, body):
+    filled, widths = header["filled"], header["widths"]
+    return body[: sum(n * sum(w) for n, w in zip(filled[:2], widths[:2], strict=True))]
+
+
+def other_maps(gaps, counts):
+    def change(header, body):
+        changed, section = with_section(header, gaps, counts)
+        return changed, without_maps(header, body) + section
+
+    return change
+
+
+def test_a_reader_of_the_description_finds_every_count(parts):
+    header, body = split(encode_summary(parts[1]))
+    begin = 0
+    for name, filled, widths in zip(
+        ("inputs", "score", "maps"), header["filled"], header["widths"], strict=True
+    ):
+        numbers = []
+        for width in widths:
+            numbers.append(
+                [
+                    sum(body[begin + plane * filled + index] << (8 * plane) for plane in range(width))
+                    for index in range(filled)
+                ]
+            )
+            begin += filled * width
+        found, position = {}, -1
+        for gap, count in zip(*numbers, strict=True):
+            position += gap + 1
+            found[position] = count
+        counts = getattr(parts[1], name)
+        assert found == {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
+    assert begin == len(body)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +246,9 @@ def rewrite(payload, change):
         (lambda h, b: (h | {"n_checked": 5, "n_mismatched": 6}, b), "larger than its whole"),
         (lambda h, b: (h | {"own_totals": True}, b), "has scores"),
         (lambda h, b: (h | {"extra": 1}, b), "extra"),
-        (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0]}, b), "its header says"),
+        (lambda h, b: (h | {"filled": [2_000_000, 0, 0]}, b), "its header says"),
+        (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0]}, b), "filled"),
+        (lambda h, b: (h | {"widths": [[3, 1], [1, 1], [1, 1]]}, b), "widths"),
         (lambda h, b: (h | {"maximums": [2**15 - 1] * 4096, "minimums": [0] * 4096}, b), "differ in number"),
         (lambda h, b: (h | {"minimums": [2**14] * len(h["minimums"])}, b), "minimum lies above"),
         (
@@ -202,8 +266,11 @@ def rewrite(payload, change):
         (lambda h, b: (h | {"batch": ["replay", -1, 0]}, b), "batch"),
         (lambda h, b: (h | {"maps": [["jet", [0, 1, 10**9], [0, 1, 1]]]}, b), "maps"),
         (lambda h, b: (h, b[:-12]), "its header says"),
-        (lambda h, b: (h, b"\xff" * len(b)), "out of order or out of range"),
-        (lambda h, b: (h, b[:-8] + struct.pack("<q", -5)), "negative"),
+        (lambda h, b: (h, b"\xff" * len(b)), "out of range"),
+        (other_maps([2**32 - 1] * 9, [1] * 9), "out of range"),
+        (other_maps([0, 0], [1, 0]), "zero or absurd"),
+        (other_maps([0], [2**53]), "zero or absurd"),
+        (other_maps([0], [2**64 - 1]), "zero or absurd"),
     ],
 )
 def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
@@ -211,21 +278,58 @@ def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
         decode_summary(rewrite(encode_summary(parts[0]), change))
 
 
-def version_1(payload):
-    """Rewrite a summary as lumiwatch 0.1 stored it, with Kafka offsets."""
+def older(summary, magic, change):
+    """Write a summary as lumiwatch did before: 32-bit indices and 64-bit counts, through zlib."""
+    header, _ = split(encode_summary(summary))
+    del header["widths"]
+    text = json.dumps(change(header)).encode()
+    parts = [struct.pack("<I", len(text)), text]
+    for counts in (summary.inputs, summary.score, summary.maps):
+        bins = np.flatnonzero(counts)
+        parts += [bins.astype("<u4").tobytes(), counts[bins].astype("<i8").tobytes()]
+    return magic + zlib.compress(b"".join(parts))
 
-    def change(header, body):
-        for name in ("batch", "n_checked", "n_mismatched", "own_totals"):
-            del header[name]
-        return header | {"sources": [["lumiwatch.batches", 0, 17]]}, body
 
-    return b"LWSUM1" + rewrite(payload, change)[len(MAGIC) :]
+def offsets_instead(header):
+    for name in ("batch", "n_checked", "n_mismatched", "own_totals"):
+        del header[name]
+    return header | {"sources": [["lumiwatch.batches", 0, 17]]}
 
 
-def test_windows_and_references_stored_by_the_first_version_are_read(parts):
-    back = decode_summary(version_1(encode_summary(parts[0])))
-    assert back.batch is None
-    assert same(back, dataclasses.replace(parts[0], batch=None))
+def test_windows_and_references_stored_by_older_versions_are_read(parts):
+    first = decode_summary(older(parts[0], b"LWSUM1", offsets_instead))
+    assert same(first, dataclasses.replace(parts[0], batch=None))
+    second = decode_summary(older(parts[0], b"LWSUM2", lambda header: header))
+    assert same(second, parts[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h | {"filled": [1, 2]}, "filled"),
+        (lambda h: h | {"filled": [10**12, 0, 0]}, "filled"),
+        (lambda h: h | {"filled": [1, 0, 0]}, "its header says"),
+        (lambda h: [h], "no object"),
+        (lambda h: h | {"n_events": h["n_events"] + 1}, "do not add up"),
+    ],
+)
+def test_older_bytes_that_contradict_themselves_are_refused(parts, change, reason):
+    with pytest.raises(MalformedMessage, match=reason):
+        decode_summary(older(parts[0], b"LWSUM2", change))
+
+
+@pytest.mark.parametrize("bins", [[3, 3], [4, 3]])
+def test_older_bytes_with_bins_out_of_order_are_refused(bins):
+    text = json.dumps({"filled": [2, 0, 0]}).encode()
+    body = np.array(bins, "<u4").tobytes() + np.array([1, 1], "<i8").tobytes()
+    data = struct.pack("<I", len(text)) + text + body
+    with pytest.raises(MalformedMessage, match="out of order"):
+        decode_summary(b"LWSUM2" + zlib.compress(data))
+
+
+def test_a_summary_of_a_later_version_is_refused_by_its_version():
+    with pytest.raises(MalformedMessage, match="version 4 is newer"):
+        decode_summary(b"LWSUM4" + bytes(50))
 
 
 def test_histograms_filled_elsewhere_have_totals_of_their_own(parts):
@@ -246,8 +350,11 @@ def test_histograms_filled_elsewhere_have_totals_of_their_own(parts):
         MAGIC,
         MAGIC + b"x" * 50,
         b"PK\x03\x04",
-        MAGIC + zlib.compress(b""),
-        MAGIC + zlib.compress(b"\xff" * 9),
+        MAGIC + bytes(3),
+        packed(b""),
+        packed(b"\xff" * 9),
+        b"LWSUM2" + zlib.compress(b"\xff" * 9),
+        b"LWSUM2junk",
     ],
 )
 def test_foreign_bytes_are_refused(foreign):
@@ -256,8 +363,14 @@ def test_foreign_bytes_are_refused(foreign):
 
 
 def test_a_bomb_is_not_unpacked():
+    content = bytes(40_000_000)
     with pytest.raises(MalformedMessage, match="cut short, too long"):
-        decode_summary(MAGIC + zlib.compress(b"\0" * 40_000_000))
+        decode_summary(b"LWSUM2" + zlib.compress(content))
+    with pytest.raises(MalformedMessage, match="40000000 unpacked bytes"):
+        decode_summary(packed(content))
+    lying = MAGIC + struct.pack("<I", 1000) + ZSTD.compress(content, asbytes=True)
+    with pytest.raises(MalformedMessage, match="cannot be unpacked"):
+        decode_summary(lying)
 
 
 def test_every_truncation_is_refused(parts):
