@@ -104,7 +104,10 @@ def convert_files(
         cannot be written, which is found out before anything is read. What was begun is removed.
     ConversionPaused
         A server was lost or the disk is full; `resume` goes on.
+    ContractError
+        The contract lists histograms.
     """
+    contract.require_events("a conversion")
     out = Path(out)
     if not sources:
         raise ConvertError("nothing to convert: name at least one ROOT file")
