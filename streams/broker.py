@@ -9,7 +9,6 @@ import ctypes
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -24,12 +23,12 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from streams.errors import BrokerError, PortInUse
+from streams.kafka_settings import CONNECT_TIMEOUT_S, PLAINTEXT, KafkaSecurity, check_reachable
 from streams.topics import TOPICS
 
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 5.0
-CONNECT_TIMEOUT_S: Final = 3.0
 ADMIN_TIMEOUT_MS: Final = 10_000
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -169,7 +168,7 @@ class EmbeddedBroker:
         self.stop()
 
     def _start_once(self) -> None:
-        if _connects(self.bootstrap):
+        if _listens(self._port):
             raise PortInUse(
                 f"port {self._port} on {HOST} is in use: stop the program that has it, or choose another port"
             )
@@ -201,7 +200,7 @@ class EmbeddedBroker:
             if not self.running:
                 self.stop()
                 self._raise_failed(start_of_output)
-            if _answers(self._port):
+            if _serves(self.bootstrap):
                 return
             time.sleep(0.02)
         self.stop()
@@ -218,24 +217,32 @@ class EmbeddedBroker:
         raise BrokerError(f"the embedded broker did not start: see {self._log}")
 
 
-def ensure_topics(bootstrap: str, partitions: int | Mapping[str, int] = 1, *, replication: int = 1) -> None:
+def ensure_topics(
+    bootstrap: str,
+    partitions: int | Mapping[str, int] = 1,
+    *,
+    replication: int = 1,
+    security: KafkaSecurity = PLAINTEXT,
+) -> None:
     """Create the topics that are missing; leave those that exist as they are.
 
     Parameters
     ----------
     bootstrap
-        ``host:port`` of a broker.
+        ``host:port`` of a broker; several joined by commas.
     partitions
         Partitions per new topic: one number for all, or by name (1 where a name is absent).
     replication
         Replication factor of new topics.
+    security
+        How to speak to it.
 
     Raises
     ------
     BrokerError
         If the broker cannot be reached or refuses.
     """
-    with _admin(bootstrap) as admin:
+    with _admin(bootstrap, security) as admin:
         existing = set(admin.list_topics())
         for topic in TOPICS:
             if topic in existing:
@@ -252,74 +259,69 @@ def ensure_topics(bootstrap: str, partitions: int | Mapping[str, int] = 1, *, re
                 ) from error
 
 
-def topic_identity(bootstrap: str, topic: str) -> str:
-    """Identity of a topic that changes when it is made anew: offsets of one are not offsets of the other.
-
-    A memory-only broker counts its offsets from 0 after every start, so an offset alone does not name a
-    message.
-
-    Returns
-    -------
-    str
-        The topic's UUID, or the cluster's id where a broker is too old for UUIDs (before Kafka 2.8).
+def require_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
+    """Return when the broker answers, lets this client in and has every topic.
 
     Raises
     ------
     BrokerError
-        If the broker cannot be reached or the topic does not exist.
+        It does not; the message tells which of these.
     """
-    with _admin(bootstrap) as admin:
-        try:
-            found = [entry for entry in admin.describe_topics([topic]) if not entry.get("error_code")]
-            if not found:
-                raise BrokerError(f"topic {topic} does not exist on {bootstrap}: create the topics first")
-            identity = str(found[0].get("topic_id") or "")
-            if identity.strip("0-"):
-                return identity
-            return str(admin.describe_cluster().get("cluster_id"))
-        except KafkaError as error:
-            raise BrokerError(
-                f"topic {topic} cannot be described on {bootstrap} ({type(error).__name__}): check the broker"
-            ) from error
+    with _admin(bootstrap, security) as admin:
+        missing = [topic for topic in TOPICS if topic not in set(admin.list_topics())]
+    if missing:
+        raise BrokerError(
+            f"broker {bootstrap} has no topic {missing[0]}: create the topics, or start it with `lumiwatch up`"
+        )
 
 
 @contextlib.contextmanager
-def _admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    """Admin client that is closed again, with an unreachable broker as `BrokerError`."""
-    unreachable = f"no broker answers at {bootstrap}: start it, or mend [kafka] bootstrap"
-    if not any(_connects(address) for address in bootstrap.split(",")):
-        # asked first, because the client would try for long and leave its sockets open
-        raise BrokerError(unreachable)
+def _admin(bootstrap: str, security: KafkaSecurity) -> Iterator[KafkaAdminClient]:
+    """Admin client that is closed again, with whatever keeps it out as `BrokerError`."""
+    # asked first, because the client would try for long and leave its sockets open
+    check_reachable(bootstrap, security)
     try:
         client = KafkaAdminClient(
             bootstrap_servers=bootstrap,
             client_id="lumiwatch-admin",
             request_timeout_ms=ADMIN_TIMEOUT_MS,
             bootstrap_timeout_ms=ADMIN_TIMEOUT_MS,
+            **security.client_options(),
         )
     except KafkaError as error:
-        raise BrokerError(unreachable) from error
+        raise BrokerError(refusal(bootstrap, security, error)) from error
     try:
         yield client
+    except KafkaError as error:
+        raise BrokerError(refusal(bootstrap, security, error)) from error
     finally:
         client.close()
 
 
-def _connects(address: str) -> bool:
-    host, _, port = address.strip().rpartition(":")
+def refusal(bootstrap: str, security: KafkaSecurity, error: KafkaError) -> str:
+    """Say why a broker that answers does not serve a client."""
+    if security.uses_sasl:
+        return (
+            f"broker {bootstrap} does not let '{security.username}' in by {security.mechanism} "
+            f"({type(error).__name__}): correct kafka.username, kafka.password_file or kafka.mechanism"
+        )
+    return (
+        f"broker {bootstrap} answers but does not serve this client ({type(error).__name__}): check its "
+        "log, and whether it wants kafka.protocol SASL_SSL or SASL_PLAINTEXT"
+    )
+
+
+def _listens(port: int) -> bool:
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S):
+        with socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S):
             return True
-    except (OSError, ValueError):
-        return False
-
-
-def _answers(port: int) -> bool:
-    """Ask for its versions (ApiVersions version 0), which needs no client and no advertised address."""
-    request = struct.pack(">hhih", 18, 0, 1, -1)
-    try:
-        with socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            return len(connection.recv(8)) == 8
     except OSError:
         return False
+
+
+def _serves(bootstrap: str) -> bool:
+    try:
+        check_reachable(bootstrap)
+    except BrokerError:
+        return False
+    return True

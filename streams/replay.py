@@ -6,11 +6,12 @@ alone; an effect changes events but never which ones are drawn.
 """
 
 import math
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,15 @@ from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
 from streams.contract import Contract
 from streams.dataset import Dataset
 from streams.effects import Effect
-from streams.errors import ReplayError
+from streams.errors import BrokerError, ReplayError
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity, check_reachable
 from streams.resample import resample
 from streams.topics import BATCHES, CONDITIONS
 
 LUMISECTION_S = 23.3104
-DELIVERY_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
+DELIVERY_TIMEOUT_S = 120.0
+"""A broker that is full makes producers wait; after this time a replay says so and ends."""
+REQUEST_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,18 @@ class ReplaySettings:
     ----------
     first, last
         Lumisections, both included.
+    events_per_lumisection
+        Of all sources together.
+    batches_per_lumisection
+        Of each source.
     seconds_per_lumisection
-        Pace (`LUMISECTION_S` is real time); 0 is as fast as the broker takes it.
+        Pace (`LUMISECTION_S` is real time), over which the batches are spread; 0 is as fast as the broker
+        takes them.
+    source, sources
+        Name of the source; of several, the beginning of their names (``replay-1``, ``replay-2``).
+    lookahead
+        Lumisections that are scored and encoded while others are sent: for speed, where it does not matter
+        that the board sees them earlier.
     simulated
         Marks every message, so that nobody mistakes a replay for collisions.
 
@@ -82,6 +95,8 @@ class ReplaySettings:
     seed: int = 0
     seconds_per_lumisection: float = 0.0
     source: str = "replay"
+    sources: int = 1
+    lookahead: int = 0
     pileup: float = 50.0
     luminosity_hz_cm2: float | None = 2.0e34
     beam_mode: str = STABLE_BEAMS
@@ -98,7 +113,16 @@ class ReplaySettings:
             raise ReplayError(f"run {self.run}, seed {self.seed}: give 0 or more")
         if not 0 <= self.seconds_per_lumisection < math.inf:
             raise ReplayError(f"rate {self.seconds_per_lumisection} s per lumisection: give 0 or more")
-        _check_split(self.events_per_lumisection, self.batches_per_lumisection)
+        if self.sources < 1 or self.lookahead < 0:
+            raise ReplayError(f"{self.sources} sources, lookahead {self.lookahead}: give at least 1, and 0")
+        _check_split(self.events_per_lumisection, self.sources * self.batches_per_lumisection)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the sources."""
+        if self.sources == 1:
+            return (self.source,)
+        return tuple(f"{self.source}-{number}" for number in range(1, self.sources + 1))
 
 
 @dataclass(frozen=True)
@@ -174,11 +198,19 @@ class Replayer:
     bootstrap
         Address of the broker, ``host:port``.
     score
-        Scores a block of events; called once for each batch, in order.
+        Scores a block of events; called once for each batch, in order, from one thread.
+    security
+        How to speak to the broker.
     """
 
     def __init__(
-        self, bootstrap: str, dataset: Dataset, contract: Contract, settings: ReplaySettings, score: Score
+        self,
+        bootstrap: str,
+        dataset: Dataset,
+        contract: Contract,
+        settings: ReplaySettings,
+        score: Score,
+        security: KafkaSecurity = PLAINTEXT,
     ) -> None:
         dataset.check_contract(contract)
         for effect in settings.effects:
@@ -188,6 +220,7 @@ class Replayer:
         self._contract = contract
         self._settings = settings
         self._score = score
+        self._security = security
 
     def run(
         self, stop: threading.Event | None = None, progress: Callable[[int], None] | None = None
@@ -209,43 +242,83 @@ class Replayer:
         sent = 0
         producer = self._connect()
         try:
-            for lumisection in range(settings.first, settings.last + 1):
-                begun_s = time.monotonic()
+            for lumisection, messages in self._prepared():
                 if stop.is_set():
                     break
-                self._send_lumisection(producer, lumisection)
+                self._send_lumisection(producer, lumisection, messages, stop)
                 sent += 1
                 if progress is not None:
                     progress(lumisection)
-                stop.wait(max(0.0, settings.seconds_per_lumisection - (time.monotonic() - begun_s)))
         finally:
             producer.close(timeout=DELIVERY_TIMEOUT_S)
         return ReplayReport(
             lumisections=sent,
-            batches=sent * settings.batches_per_lumisection,
+            batches=sent * settings.batches_per_lumisection * settings.sources,
             events=sent * settings.events_per_lumisection,
             last=settings.first + sent - 1 if sent else None,
         )
 
+    def _prepared(self) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
+        """Yield the lumisections with their batches, encoded; with lookahead by a thread that is ahead."""
+        settings = self._settings
+        numbers = range(settings.first, settings.last + 1)
+        if not settings.lookahead:
+            for number in numbers:
+                yield number, self._encoded(number)
+            return
+        ahead: list[tuple[int, Future[list[tuple[str, bytes]]]]] = []
+        with ThreadPoolExecutor(1, "replay-preparing") as pool:
+            try:
+                for number in numbers:
+                    ahead.append((number, pool.submit(self._encoded, number)))
+                    if len(ahead) > settings.lookahead:
+                        lumisection, future = ahead.pop(0)
+                        yield lumisection, future.result()
+                for lumisection, future in ahead:
+                    yield lumisection, future.result()
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
     def _connect(self) -> KafkaProducer:
-        if not any(_answers(address) for address in self._bootstrap.split(",")):
-            # asked first, because the client would try for long and leave its sockets open
-            raise ReplayError(f"no broker answers at {self._bootstrap}: start it, or mend the address")
         try:
+            # asked first, because the client would try for long and leave its sockets open
+            check_reachable(self._bootstrap, self._security)
             return KafkaProducer(
                 bootstrap_servers=self._bootstrap,
-                client_id=f"lumiwatch-{self._settings.source}",
+                client_id=f"lumiwatch-replay-{self._settings.source}",
                 max_request_size=MAX_BATCH_BYTES + 64 * 1024,
                 delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
-                request_timeout_ms=int(DELIVERY_TIMEOUT_S * 500),
+                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                **self._security.client_options(),
             )
+        except BrokerError as error:
+            raise ReplayError(str(error)) from error
         except (KafkaError, ValueError) as error:
             raise ReplayError(
                 f"no broker answers at {self._bootstrap} ({type(error).__name__}): start it first"
             ) from error
 
-    def _send_lumisection(self, producer: KafkaProducer, lumisection: int) -> None:
-        """Deliver all batches first, then the conditions that say how many there were."""
+    def _send_lumisection(
+        self,
+        producer: KafkaProducer,
+        lumisection: int,
+        messages: Sequence[tuple[str, bytes]],
+        stop: threading.Event,
+    ) -> None:
+        """Deliver all batches over the lumisection's time, then the conditions that say how many."""
+        begun_s = time.monotonic()
+        sent = []
+        for index, message in enumerate(messages):
+            _wait_until(begun_s + index * self._settings.seconds_per_lumisection / len(messages), stop)
+            sent.append(self._send(producer, BATCHES, message))
+        _wait_until(begun_s + self._settings.seconds_per_lumisection, stop)
+        self._delivered(BATCHES, sent)
+        conditions = (self._settings.model, encode_conditions(self._conditions(lumisection)))
+        self._delivered(CONDITIONS, [self._send(producer, CONDITIONS, conditions)])
+
+    def _encoded(self, lumisection: int) -> list[tuple[str, bytes]]:
+        """Key and message of each batch; the sources take turns."""
         settings = self._settings
         inputs = lumisection_events(
             self._dataset,
@@ -257,16 +330,15 @@ class Replayer:
             seed=settings.seed,
         )
         messages = []
-        for index, part in enumerate(np.array_split(inputs, settings.batches_per_lumisection)):
-            batch = self._batch(lumisection, index, part)
-            key = f"{batch.model}/{batch.source}/{batch.sequence}"
-            messages.append((key, encode_batch(batch)))
-        self._deliver(producer, BATCHES, messages)
-        self._deliver(
-            producer, CONDITIONS, [(settings.model, encode_conditions(self._conditions(lumisection)))]
-        )
+        for number, part in enumerate(
+            np.array_split(inputs, settings.sources * settings.batches_per_lumisection)
+        ):
+            index, source = divmod(number, settings.sources)
+            batch = self._batch(lumisection, index, settings.source_names[source], part)
+            messages.append((f"{batch.model}/{batch.source}/{batch.sequence}", encode_batch(batch)))
+        return messages
 
-    def _batch(self, lumisection: int, index: int, inputs: npt.NDArray[np.int16]) -> Batch:
+    def _batch(self, lumisection: int, index: int, source: str, inputs: npt.NDArray[np.int16]) -> Batch:
         settings = self._settings
         output = self._score(inputs)
         return Batch(
@@ -276,7 +348,7 @@ class Replayer:
             contract_hash=self._contract.hash,
             run=settings.run,
             lumisection=lumisection,
-            source=settings.source,
+            source=source,
             sequence=lumisection * settings.batches_per_lumisection + index,
             package=output.package,
             simulated=settings.simulated,
@@ -299,29 +371,54 @@ class Replayer:
             subsystems=list(settings.subsystems),
             simulated=settings.simulated,
             end_of_lumisection=True,
-            expected={settings.source: settings.batches_per_lumisection},
+            expected=dict.fromkeys(settings.source_names, settings.batches_per_lumisection),
         )
 
-    def _deliver(self, producer: KafkaProducer, topic: str, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Send messages and wait until the broker has every one."""
+    def _send(self, producer: KafkaProducer, topic: str, message: tuple[str, bytes]) -> Any:
+        key, value = message
         try:
-            futures = [producer.send(topic, key=key.encode(), value=value) for key, value in messages]
+            return producer.send(topic, key=key.encode(), value=value)
+        except KafkaError as error:
+            raise self._undelivered(topic, error) from error
+
+    def _delivered(self, topic: str, futures: Sequence[Any]) -> None:
+        """Wait until the broker has every message."""
+        try:
             for future in futures:
                 future.get(timeout=DELIVERY_TIMEOUT_S)
         except KafkaError as error:
-            raise ReplayError(
-                f"broker {self._bootstrap} does not take messages on '{topic}' ({type(error).__name__}): "
-                "check that it runs and that its topics exist"
-            ) from error
+            raise self._undelivered(topic, error) from error
+
+    def _undelivered(self, topic: str, error: KafkaError) -> ReplayError:
+        return ReplayError(
+            f"broker {self._bootstrap} does not take messages on '{topic}' ({type(error).__name__}): check "
+            "that it runs, that its topics exist, and whether it waits for the workers"
+        )
 
 
-def _answers(address: str) -> bool:
-    host, _, port = address.strip().rpartition(":")
+def parse_rate(text: str, events_per_lumisection: int) -> float:
+    """Seconds for each lumisection, from ``23.3104s`` (or only the number) or ``750000/s`` (events).
+
+    Raises
+    ------
+    ReplayError
+        It is neither.
+    """
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S):
-            return True
-    except (OSError, ValueError):
-        return False
+        if text.endswith("/s"):
+            return events_per_lumisection / float(text.removesuffix("/s"))
+        return float(text.removesuffix("s"))
+    except (ValueError, ZeroDivisionError):
+        raise ReplayError(
+            f"rate '{text}': give seconds for each lumisection (23.3104s), or events a second (750000/s)"
+        ) from None
+
+
+def _wait_until(moment_s: float, stop: threading.Event) -> None:
+    """Wait for a monotonic moment, or not at all once a stop is wished."""
+    left_s = moment_s - time.monotonic()
+    if left_s > 0:
+        stop.wait(left_s)
 
 
 def _check_split(events: int, batches: int) -> None:

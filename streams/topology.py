@@ -17,9 +17,11 @@ from typing import Any
 import faust
 
 from streams.batch import MAX_BATCH_BYTES
+from streams.broker import require_topics
 from streams.database import open_engine
 from streams.engine_transport import use_short_fetches
 from streams.integrity import Emulators, IntegrityCheck
+from streams.kafka_settings import KafkaSecurity
 from streams.pipeline import Pipeline, Topics
 from streams.recorder import Recorder, RecorderCounters
 from streams.records import require_tables
@@ -31,6 +33,7 @@ from streams.worker_status import REPORT_INTERVAL_S, Progress, Reporter
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = MAX_BATCH_BYTES + 64 * 1024
+CLIENT_ID = "lumiwatch-worker"
 _ASK_TIMEOUT_S = 5.0
 BUFFERED_MESSAGES = 16
 """Messages an agent holds in memory: batches can be as large as `MAX_BATCH_BYTES`."""
@@ -63,6 +66,7 @@ def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> f
     integrity = None
     if emulators is not None:
         integrity = IntegrityCheck(emulators, prescale=settings.integrity_prescale)
+    require_topics(settings.bootstrap, settings.security)
     app = _app(settings)
     use_short_fetches(app)
     topics = Topics(
@@ -81,6 +85,8 @@ def _app(settings: WorkerSettings) -> faust.App:
     return faust.App(
         settings.group,
         broker=brokers,
+        broker_client_id=CLIENT_ID,
+        broker_credentials=_credentials(settings.security),
         store="memory://",
         datadir=str(settings.state_dir / "faust"),
         autodiscover=False,
@@ -98,6 +104,18 @@ def _app(settings: WorkerSettings) -> faust.App:
         stream_buffer_maxsize=BUFFERED_MESSAGES,
         stream_wait_empty=False,
     )
+
+
+def _credentials(security: KafkaSecurity) -> Any:
+    """Say it in the engine's words; None for the clear."""
+    if security.uses_sasl:
+        return faust.SASLCredentials(
+            username=security.username,
+            password=security.password(),
+            ssl_context=security.ssl_context(),
+            mechanism=security.mechanism,
+        )
+    return faust.SSLCredentials(security.ssl_context()) if security.uses_tls else None
 
 
 def _raw(app: faust.App, name: str) -> Any:

@@ -14,6 +14,7 @@ from streams.contract import load_contract
 from streams.errors import WorkerError
 from streams.integrity import DEFAULT_PRESCALE as INTEGRITY_PRESCALE
 from streams.judge import MonitoredModel
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 from streams.recorder import (
     DEFAULT_MAX_AGE,
     DEFAULT_MAX_BYTES,
@@ -39,6 +40,8 @@ class WorkerSettings(BaseModel):
     ----------
     bootstrap
         ``host:port`` of the broker; several joined by commas.
+    security
+        How to speak to it; the password's file, not the password.
     database_url
         The site's database.
     models
@@ -68,6 +71,7 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap: str = Field(min_length=1)
+    security: KafkaSecurity = PLAINTEXT
     database_url: str = Field(min_length=1)
     models: dict[str, WorkerModel] = Field(min_length=1)
     state_dir: Path

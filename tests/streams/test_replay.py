@@ -1,5 +1,6 @@
 """A replay sends the same events again, whole lumisections at a time, through the real broker."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -12,7 +13,14 @@ from streams.conditions import decode_conditions
 from streams.contract import parse_contract
 from streams.effects import parse_effect
 from streams.errors import DatasetError, ReplayError
-from streams.replay import FirmwareOutput, Replayer, ReplaySettings, lumisection_events, replay_lumisections
+from streams.replay import (
+    FirmwareOutput,
+    Replayer,
+    ReplaySettings,
+    lumisection_events,
+    parse_rate,
+    replay_lumisections,
+)
 from streams.topics import BATCHES, CONDITIONS
 
 
@@ -128,10 +136,65 @@ def test_a_stopped_replay_ends_with_a_whole_lumisection(dataset, contract, boots
     assert [decode_conditions(payload).lumisection for payload in read(CONDITIONS, 3)] == [60, 61]
 
 
-def test_a_pause_between_lumisections_ends_at_once_when_stopped(dataset, contract, bootstrap):
+def test_the_pauses_within_a_lumisection_end_at_once_when_stopped(dataset, contract, bootstrap, read):
+    # given a replay whose batches are an hour apart, that is stopped once the first is scored
     stop = threading.Event()
-    replayer = Replayer(bootstrap, dataset, contract, settings(seconds_per_lumisection=3600.0), score)
-    assert replayer.run(stop, lambda _: stop.set()).lumisections == 1
+
+    def score_and_stop(inputs):
+        threading.Timer(0.2, stop.set).start()
+        return score(inputs)
+
+    slow = settings(seconds_per_lumisection=7200.0)
+    report = Replayer(bootstrap, dataset, contract, slow, score_and_stop).run(stop)
+
+    # then the lumisection once begun is sent whole
+    assert report.lumisections == 1
+    assert len(read(BATCHES, 2)) == 2
+    assert [decode_conditions(payload).lumisection for payload in read(CONDITIONS, 1)] == [60]
+
+
+def test_batches_are_spread_over_their_lumisection(dataset, contract, bootstrap):
+    # given a clock that a producer could read: Kafka's own timestamps
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, consumer_timeout_ms=3000)
+    place = TopicPartition(BATCHES, 0)
+    consumer.assign([place])
+    consumer.seek_to_end()
+    consumer.position(place)
+    slow = settings(last=60, seconds_per_lumisection=0.8, batches_per_lumisection=4)
+    Replayer(bootstrap, dataset, contract, slow, score).run()
+
+    times = [message.timestamp for _, message in zip(range(4), consumer, strict=False)]
+    consumer.close()
+    assert all(later - sooner >= 100 for sooner, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_several_sources_share_the_events(dataset, contract, bootstrap, read, lookahead):
+    replay = settings(sources=3, batches_per_lumisection=2, lookahead=lookahead)
+    report = Replayer(bootstrap, dataset, contract, replay, score).run()
+    assert (report.lumisections, report.batches, report.events) == (3, 18, 303)
+
+    batches = [decode_batch(payload, contract) for payload in read(BATCHES, 18)]
+    assert [batch.lumisection for batch in batches] == [60] * 6 + [61] * 6 + [62] * 6
+    assert [batch.source for batch in batches[:6]] == ["replay-1", "replay-2", "replay-3"] * 2
+    assert [batch.sequence for batch in batches[:6]] == [120] * 3 + [121] * 3
+    whole = lumisection_events(dataset, contract, run=4, lumisection=60, n_events=101, seed=9)
+    np.testing.assert_array_equal(np.concatenate([batch.inputs for batch in batches[:6]]), whole)
+    (first, *_) = [decode_conditions(payload) for payload in read(CONDITIONS, 3)]
+    assert first.expected == {"replay-1": 2, "replay-2": 2, "replay-3": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("23.3104s", 23.3104), ("2", 2.0), ("0", 0.0), ("750000/s", 0.01)]
+)
+def test_a_rate_is_a_time_or_a_number_of_events(text, seconds):
+    assert parse_rate(text, 7500) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["fast", "0/s", "/s", ""])
+def test_another_rate_is_refused(text):
+    with pytest.raises(ReplayError, match="events a second"):
+        parse_rate(text, 7500)
 
 
 def test_no_broker_is_said_at_once(dataset, contract):
@@ -153,6 +216,8 @@ def test_another_contract_is_refused_before_anything_is_sent(dataset, small_text
         ({"batches_per_lumisection": 0}, "at least one event"),
         ({"events_per_lumisection": 200_000, "batches_per_lumisection": 2}, "a batch holds"),
         ({"seconds_per_lumisection": -1.0}, "0 or more"),
+        ({"sources": 0}, "at least 1"),
+        ({"sources": 60, "batches_per_lumisection": 2}, "at least one event"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(changes, said):
