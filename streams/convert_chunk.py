@@ -158,33 +158,34 @@ def _fill_group(block: npt.NDArray[np.int16], group: ObjectGroup, events: _Event
             raise ExpressionError(
                 f"'{group.name}.{name}' and '{group.name}.{first}' differ in number of objects"
             )
-    if group.select is not None:
-        values = _selected(values, events.objects(group.select), group)
+    mask = np.zeros(0, dtype=np.bool_) if group.select is None else _mask(values[first], group, events)
     for quantity in group.quantities:
-        _check_numbers(values[quantity.name], f"{group.name}.{quantity.name}", drop, coded=quantity.coded)
+        _check_numbers(
+            values[quantity.name], mask, f"{group.name}.{quantity.name}", drop, coded=quantity.coded
+        )
     if group.sort_by is None:
-        index = places(values[first], group.count)
+        index = places(values[first], group.count, mask)
     else:
-        index = leading_places(_sortable(values[group.sort_by]), group.count)
+        index = leading_places(_sortable(values[group.sort_by]), group.count, mask)
     for position, quantity in enumerate(group.quantities):
         fill_codes(block[:, :, position], _sortable(values[quantity.name]), index, quantity)
     clear_missing(block, group)
 
 
-def _selected(values: dict[str, Lists], mask: Lists, group: ObjectGroup) -> dict[str, Lists]:
-    if mask.content.dtype.kind != "b" or not mask.same_lengths(values[group.quantities[0].name]):
+def _mask(like: Lists, group: ObjectGroup, events: _Events) -> Mask:
+    mask = events.objects(str(group.select))
+    if mask.content.dtype.kind != "b" or not mask.same_lengths(like):
         raise ExpressionError(
             f"select = '{group.select}' of '{group.name}' is no condition on its objects: compare"
         )
-    offsets = c.kept_offsets(mask)
-    return {name: Lists(one.content[mask.content], offsets) for name, one in values.items()}
+    return mask.content
 
 
 def _sortable(values: Lists) -> Lists:
     return Lists(c.as_number(values.content), values.offsets)
 
 
-def _check_numbers(values: Lists, name: str, drop: Drop, *, coded: bool) -> None:
+def _check_numbers(values: Lists, mask: Mask, name: str, drop: Drop, *, coded: bool) -> None:
     if values.content.dtype.kind != "f":
         return
     if coded:
@@ -192,6 +193,8 @@ def _check_numbers(values: Lists, name: str, drop: Drop, *, coded: bool) -> None
             f"'{name}' is coded, but its expression gives floating-point numbers: use integers and //"
         )
     finite = np.isfinite(values.content)
+    if mask.size:
+        finite |= ~mask
     if not finite.all():
         bad = Lists((~finite).astype(np.int64), values.offsets)
         drop(c.reduced(np.add, bad, np.zeros((), np.int64)) > 0, f"{name} is not finite")

@@ -8,6 +8,7 @@ the same number of events.
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from streams.errors import ConversionPaused, ConvertError, ExpressionError
 _MAGIC: Final = b"root"
 _MAX_NAMES: Final = 30
 _PIECE: Final = 1 << 20
+_THREADS: Final = 2
+"""That unpack baskets; more than two find nothing to do beside the rest of a conversion."""
 _TREES: Final = frozenset({"TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
 
 
@@ -94,7 +97,7 @@ class RootSource:
         """
         done = start
         try:
-            with uproot.open({self.location: None}, array_cache=None) as file:
+            with _tree_file(self.location) as file:
                 for parts in self._steps(file, step_size, start):
                     columns = {
                         name: from_awkward(parts[tree][key], name) for name, (tree, key) in self.keys.items()
@@ -125,7 +128,11 @@ class RootSource:
             iterators = {}
             for tree, keys in wanted.items():
                 steps = file[tree].iterate(
-                    filter_name=_among(keys), step_size=step, entry_start=start, library="ak"
+                    filter_name=_among(keys),
+                    step_size=step,
+                    entry_start=start,
+                    library="ak",
+                    decompression_executor=stack.enter_context(ThreadPoolExecutor(_THREADS, "unpack")),
                 )
                 stack.callback(steps.close)
                 iterators[tree] = steps
@@ -145,7 +152,7 @@ def look_into(location: str, tree: str, branches: Sequence[str]) -> RootSource:
     """
     _check_is_root(location)
     try:
-        with uproot.open({location: None}, array_cache=None) as file:
+        with _tree_file(location) as file:
             trees = {
                 name.split(";")[0] for name, kind in file.classnames(recursive=True).items() if kind in _TREES
             }
@@ -186,6 +193,12 @@ def _check_length(location: str, tree: str, entries: int, other: str, others: in
         raise ConvertError(
             f"{location}: tree '{tree}' has {entries} events, '{other}' has {others}: read one of them only"
         )
+
+
+def _tree_file(location: str) -> Any:
+    # uproot's other ways to read a local file keep all of it in the address space, or take longer
+    options = {} if _is_remote(location) else {"handler": uproot.MultithreadedFileSource}
+    return uproot.open({location: None}, array_cache=None, **options)
 
 
 def _among(keys: set[str]) -> Any:

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import numba
 import numpy as np
@@ -23,23 +23,48 @@ def _compiled(function: Function) -> Function:
     return cast("Function", numba.njit(nogil=True, cache=True)(function))
 
 
-def places(lists: Lists, count: int) -> npt.NDArray[np.int64]:
-    """Return where the first objects of each event stand: int64, shape (n_events, count), -1 for none."""
-    index = np.empty((len(lists), count), dtype=np.int64)
-    _in_order(lists.offsets, index)
+Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.signedinteger[Any]]
+_ALL: Final[Mask] = np.zeros(0, dtype=np.bool_)
+
+
+def places(lists: Lists, count: int, mask: Mask = _ALL) -> Places:
+    """Return where the first objects of each event stand.
+
+    Parameters
+    ----------
+    lists
+        One number for each object.
+    count
+        How many objects to find.
+    mask
+        True for objects to take; empty for all.
+
+    Returns
+    -------
+    int32 or int64, shape (n_events, count): places in the content, -1 for no object.
+    """
+    index = _places_of(lists, count)
+    _in_order(lists.offsets, mask, index)
     return index
 
 
-def leading_places(keys: Lists, count: int) -> npt.NDArray[np.int64]:
-    """Return where the objects with the largest keys stand, largest first; equal ones as in the file."""
-    index = np.empty((len(keys), count), dtype=np.int64)
-    _leading(keys.offsets, keys.content, index)
+def leading_places(keys: Lists, count: int, mask: Mask = _ALL) -> Places:
+    """Return where the objects with the largest keys stand, largest first; equal ones as in the file.
+
+    Parameters and result as those of `places`.
+    """
+    index = _places_of(keys, count)
+    _leading(keys.offsets, keys.content, mask, index)
     return index
 
 
-def fill_codes(
-    codes: npt.NDArray[np.int16], values: Lists, index: npt.NDArray[np.int64], quantity: Quantity
-) -> None:
+def _places_of(lists: Lists, count: int) -> Places:
+    kind = np.int32 if len(lists.content) < 2**31 else np.int64
+    return np.empty((len(lists), count), dtype=kind)
+
+
+def fill_codes(codes: npt.NDArray[np.int16], values: Lists, index: Places, quantity: Quantity) -> None:
     """Write the codes of one quantity.
 
     Parameters
@@ -96,22 +121,30 @@ def clear_missing(codes: npt.NDArray[np.int16], group: ObjectGroup) -> None:
 
 
 @_compiled
-def _in_order(offsets: Any, index: Any) -> None:
+def _in_order(offsets: Any, mask: Any, index: Any) -> None:
     n_events, count = index.shape
+    every = mask.size == 0
     for event in range(n_events):
-        start, stop = offsets[event], offsets[event + 1]
-        for k in range(count):
-            index[event, k] = start + k if start + k < stop else -1
+        k = 0
+        for place in range(offsets[event], offsets[event + 1]):
+            if k == count:
+                break
+            if every or mask[place]:
+                index[event, k] = place
+                k += 1
+        for missing in range(k, count):
+            index[event, missing] = -1
 
 
 @_compiled
-def _leading(offsets: Any, keys: Any, index: Any) -> None:
+def _leading(offsets: Any, keys: Any, mask: Any, index: Any) -> None:
     n_events, count = index.shape
+    every = mask.size == 0
     for event in range(n_events):
         filled = 0
         for place in range(offsets[event], offsets[event + 1]):
             key = keys[place]
-            if filled == count and not key > keys[index[event, count - 1]]:
+            if not (every or mask[place]) or (filled == count and not key > keys[index[event, count - 1]]):
                 continue
             k = min(filled, count - 1)
             while k > 0 and keys[index[event, k - 1]] < key:
@@ -151,7 +184,7 @@ def _codes_of_integers(values: Any, index: Any, codes: Any, limits: Any, numbers
                 codes[event, k] = numbers[2, k]
                 continue
             raw = np.int64(values[place])
-            if wrap > 0:
+            if wrap > 0 and not minimum <= raw <= maximum:
                 raw = minimum + (raw - minimum) % wrap
             raw = min(max(raw, minimum), maximum)
             codes[event, k] = _scaled(raw, numbers[0, k], numbers[1, k], scaling)
@@ -172,7 +205,7 @@ def _codes_of_floats(
                 continue
             steps = values[place] / lsb
             steps = np.rint(steps) if nearest else np.floor(steps)
-            if wrap > 0:
+            if wrap > 0 and not minimum <= steps <= maximum:
                 steps = minimum + (steps - minimum) % wrap
             raw = np.int64(min(max(steps, minimum), maximum))
             codes[event, k] = _scaled(raw, numbers[0, k], numbers[1, k], scaling)

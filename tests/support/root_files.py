@@ -68,8 +68,8 @@ def write_l1_nano(path, n_events, *, seed=0, chunk=20_000, compression=None):
             lists["L1EtSum"] = sums, np.full(n, 2)
             for name, (fields, numbers) in lists.items():
                 columns[name] = ak.zip({key: ak.unflatten(one, numbers) for key, one in fields.items()})
-            if start:
-                file["Events"].extend(columns)
-            else:
-                file["Events"] = columns
+            if not start:
+                types = {name: str(ak.type(ak.Array(one)).content) for name, one in columns.items()}
+                file.mktree("Events", types)
+            file["Events"].extend(columns)
     return path
