@@ -78,7 +78,7 @@ class Metrics:
             self._start_at_zero(model)
         for kind in DecisionKind:
             self.decisions.labels(kind.value)
-        for where in ("consumer", "publisher", "response", "alerts", "api"):
+        for where in ("consumer", "publisher", "response", "alerts", "api", "housekeeping"):
             self.contained_errors.labels(where)
 
     def render(self) -> bytes:

@@ -34,6 +34,7 @@ from daemon.consumer import VerdictConsumer
 from daemon.database import open_database
 from daemon.durable import DurableResponses
 from daemon.errors import PortInUse, SettingsError
+from daemon.housekeeping import Housekeeping
 from daemon.intake import take_verdict
 from daemon.metrics import Metrics
 from daemon.operations import Operations, utc_now
@@ -60,15 +61,16 @@ class Daemon:
     consumer: VerdictConsumer | None
     publisher: EventPublisher | None
     alerts: Alerts
+    housekeeping: Housekeeping
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run responses, alerts, verdict consumer and event publisher for the duration of the block."""
+        """Run responses, alerts, consumer, publisher and housekeeping for the duration of the block."""
         self.catch_up()
         with ExitStack() as stack:
             self.responses.launch()
             stack.callback(self.responses.stop)
-            for thread in (self.alerts, self.publisher, self.consumer):
+            for thread in (self.alerts, self.publisher, self.consumer, self.housekeeping):
                 if thread is not None:
                     thread.start()
                     stack.callback(thread.stop)
@@ -127,7 +129,16 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
         console_url=lambda: site.console_url(port),
         on_contained=metrics.contained_errors.labels("alerts").inc,
     )
-    return Daemon(services, lambda: catch_up(engine, site, utc_now), responses, consumer, publisher, alerts)
+    housekeeping = Housekeeping(engine, site, utc_now, metrics.contained_errors.labels("housekeeping").inc)
+    return Daemon(
+        services,
+        lambda: catch_up(engine, site, utc_now),
+        responses,
+        consumer,
+        publisher,
+        alerts,
+        housekeeping,
+    )
 
 
 def build_app(services: Services) -> FastAPI:

@@ -55,6 +55,9 @@ class StreamSettings(_Section):
     source_patience_s: float = Field(
         default=120.0, ge=0
     )  # for a source that lags, or a stream that fell silent
+    late_data_days: float = Field(default=3.0, gt=0)  # after a window closed, data for it still counts
+    windows_kept_days: float = Field(default=30.0, gt=0)  # full counts; incidents keep theirs
+    verdicts_kept_days: float = Field(default=90.0, gt=0)  # older ones are thinned
     recorder_prescale: int = Field(default=1, ge=1)  # keep every n-th event
     recorder_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)  # for each model
     recorder_max_age_days: float = Field(default=7.0, gt=0)
