@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 from sqlmodel import Session, select
 
 from daemon import queries
@@ -17,6 +18,7 @@ from daemon.records import ResponseRecord
 from daemon.settings import load_site
 from streams.history import closed_windows
 from tests.support import dqm
+from tests.support.browser import chromium
 from tests.support.commands import RunningCommand, lumiwatch, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -141,6 +143,23 @@ def test_histograms_are_watched_through_kills_and_a_drift_opens_an_incident(site
     asked = lumiwatch("incidents", "respond", incident.id, "--site", str(site))
     assert asked.returncode == 2
     assert "has no firmware to reconfigure" in asked.stderr
+
+    # and the console shows histograms, and offers nothing that needs firmware
+    link = up.wait_for(r"console: (\S+)")[1]
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(link)
+        page.goto(f"{link.split('/login')[0]}/incidents/{incident.id}")
+        expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()
+        expect(page.get_by_role("button", name="Propose again")).to_have_count(0)
+        expect(page.get_by_alt_text("Window over reference")).to_be_visible()
+        page.goto(f"{link.split('/login')[0]}/models/{MODEL}")
+        expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+        page.wait_for_function(
+            "[...document.querySelectorAll('.xtitle')].some(title => title.textContent.startsWith('jet.pt'))"
+        )
+        page.goto(f"{link.split('/login')[0]}/packages")
+        expect(page.get_by_role("heading", name="Boards", exact=True)).to_be_visible()
 
     # and a watcher that looks again finds nothing to do
     again = lumiwatch(*map(str, (*arguments, *fast)), "--once", "--json")
