@@ -26,9 +26,10 @@ from typing import Annotated, Any, Final, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams import summary_codec_2, versions
+from streams.batch import MAX_SEQUENCE
 from streams.errors import MalformedMessage, SummaryError
 from streams.fill import Counts
 from streams.layout import N_SCORE_BINS, Axis, Layout, ObjectMap
@@ -39,17 +40,20 @@ MAGIC: Final = b"LWSUM3"
 MAX_SUMMARY_BYTES: Final = 4 * 1024 * 1024
 MAX_UNPACKED_BYTES: Final = 32 * 1024 * 1024
 MAX_BINS: Final = 2_000_000
-MAX_COUNT: Final = 2**53
+MAX_COUNT: Final = 2**46
+"""All bins of an input at this count still add up within 64 bits: no total can wrap around."""
 
 _PREFIX: Final = len(MAGIC) + 4
 _CODEC: Final[Any] = pa.Codec("zstd", compression_level=1)
 
 _Text = Annotated[str, Field(min_length=1, max_length=128)]
+_Name = Annotated[_Text, AfterValidator(versions.printable)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Count = Annotated[int, Field(ge=0, lt=MAX_COUNT)]
 _Code = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 _AxisFields = tuple[_Code, Annotated[int, Field(ge=1, le=2**16)], Annotated[int, Field(ge=1, le=256)]]
-_Batch = tuple[_Text, _Count, Annotated[int, Field(ge=0, lt=2**32)]]
+_Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
+_Batch = tuple[_Name, _Sequence, Annotated[int, Field(ge=0, lt=2**32)]]
 _Filled = Annotated[int, Field(ge=0, le=MAX_BINS)]
 _Widths = tuple[Literal[1, 2, 4], Literal[1, 2, 4, 8]]
 
@@ -57,11 +61,11 @@ _Widths = tuple[Literal[1, 2, 4], Literal[1, 2, 4, 8]]
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: _Text
-    contract_hash: _Text
+    model: _Name
+    contract_hash: _Name
     run: _Number
     lumisection: _Number
-    package: _Text
+    package: _Name
     batch: _Batch | None
     simulated: bool
     n_events: _Count
