@@ -7,7 +7,7 @@ the same number of events.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -158,7 +158,10 @@ def look_into(location: str, tree: str, branches: Sequence[str]) -> RootSource:
             }
             _check_tree(location, tree, trees)
             entries = int(file[tree].num_entries)
-            keys = {name: _locate(location, file, tree, name, trees) for name in branches}
+            known: dict[str, list[str]] = {}
+            for where in {tree, *(name.split(":", 1)[0] for name in branches if ":" in name)} & trees:
+                known[where] = file[where].keys()
+            keys = {name: _locate(location, known, tree, name) for name in branches}
             for other in {where for where, _ in keys.values()}:
                 _check_length(location, tree, entries, other, int(file[other].num_entries))
             identity = f"{_stamp(location)} {file.file.uuid}"
@@ -169,18 +172,17 @@ def look_into(location: str, tree: str, branches: Sequence[str]) -> RootSource:
     return RootSource(location, tree, keys, entries, identity)
 
 
-def _locate(location: str, file: Any, tree: str, name: str, trees: set[str]) -> tuple[str, str]:
+def _locate(location: str, known: Mapping[str, Sequence[str]], tree: str, name: str) -> tuple[str, str]:
     """Find a branch by its full key, or by the last part of it where that is the only one."""
     where, key = tree, name
-    if ":" in name and name.split(":", 1)[0] in trees:
+    if ":" in name and name.split(":", 1)[0] in known:
         where, key = name.split(":", 1)
-    keys = file[where].keys()
-    if key in keys:
+    if key in known[where]:
         return where, key
-    short = [full for full in keys if full.rsplit("/", 1)[-1] == key]
+    short = [full for full in known[where] if full.rsplit("/", 1)[-1] == key]
     if len(short) == 1:
         return where, short[0]
-    raise ConvertError(f"{location}: tree '{where}' has no branch '{key}': it has {_listed(keys)}")
+    raise ConvertError(f"{location}: tree '{where}' has no branch '{key}': it has {_listed(known[where])}")
 
 
 def _check_tree(location: str, tree: str, trees: set[str]) -> None:

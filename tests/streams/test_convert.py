@@ -144,6 +144,31 @@ def test_run_lumisection_and_event_are_kept(small_text, tmp_path):
     assert dataset.event.tolist() == numbers.tolist()
 
 
+def test_selections_choose_objects_and_events_before_anything_is_dropped(small_text, tmp_path):
+    path = write_tree(
+        tmp_path / "a.root", Jet_Pz=ak.Array([[0.0, math.nan, 0.0], [], [0.1], [0.0]]), n=np.arange(4)
+    )
+    text = small_text.replace('tree = "events"', 'tree = "events"\nselect = "n != 2"\nlabel = "n > 2"')
+    text = text.replace('sort_by = "pt"', 'sort_by = "pt"\nselect = "Jet_Px > 0"')
+    dataset = convert([path], parse_contract(text), tmp_path / "a.npz", step_size=3)
+    assert dataset.provenance.dropped == {"not selected": 1}
+    assert dataset.label.tolist() == [0, 0, 1]
+    assert dataset.label.dtype == np.int64
+    assert dataset.inputs[:, [1, 4]].tolist() == [
+        [40, 20],
+        [0, 0],
+        [255, 0],
+    ]  # the jet with NaN was not chosen
+
+
+def test_a_number_that_is_not_whole_is_no_event_number(small_text, tmp_path):
+    path = write_tree(tmp_path / "a.root", e=np.array([1.0, 2.5, math.nan, 2.0**60]))
+    text = small_text.replace('tree = "events"', 'tree = "events"\nevent = "e"')
+    dataset = convert([path], parse_contract(text), tmp_path / "a.npz")
+    assert dataset.event.tolist() == [1]
+    assert dataset.provenance.dropped == {"event is no whole number": 2, "event is not finite": 1}
+
+
 def test_a_tree_without_events_gives_an_empty_dataset(small_text, tmp_path):
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree(
@@ -218,6 +243,9 @@ def test_a_contract_with_a_wrong_key_leaves_no_output(contract_path, tmp_path):
         ('"hypot(Jet_Px, Jet_Py)"', '"concat(Jet_Px, Jet_Py)"', "differ in number of objects"),
         ('"hypot(MET_px, MET_py)"', '"concat(MET_px, MET_py)"', "cannot be evaluated"),
         ('tree = "events"', 'tree = "events"\nweight = "Jet_Px"', "give one number"),
+        ('tree = "events"', 'tree = "events"\nselect = "MET_px"', "write a comparison"),
+        ('sort_by = "pt"', 'sort_by = "pt"\nselect = "MET_px > 0"', "no condition on its objects"),
+        ("lsb = 0.0435", "lsb = 0.0435\ncoded = true", "gives floating-point numbers"),
     ],
 )
 def test_an_expression_that_does_not_fit_the_data_is_named(small_text, tmp_path, old, new, said):
