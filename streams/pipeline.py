@@ -1,4 +1,4 @@
-"""The pipeline: what an agent does with one message, from decoding to delivery of what follows.
+"""The pipeline: what an agent does with messages, from decoding to delivery of what follows.
 
 Blocking work runs in threads (one for counting, one for the database), so that heartbeats go on. Knows
 of the engine only that a topic has ``send`` and that an event carries a message.
@@ -7,15 +7,17 @@ of the engine only that a topic has ``send`` and that an event carries a message
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from streams.batch import Batch, batch_model, decode_batch, digest
 from streams.conditions import decode_conditions
+from streams.contract import Contract
 from streams.dead_letter import encode_dead_letter, refuse
 from streams.errors import MalformedMessage, StreamsError
 from streams.integrity import IntegrityCheck
@@ -24,7 +26,7 @@ from streams.recorder import Recorder
 from streams.summary import Summary, summarise
 from streams.summary_codec import decode_summary, encode_summary
 from streams.verdict import encode_verdict
-from streams.windows import Outcome, WindowStore
+from streams.windows import Folded, Outcome, WindowStore
 from streams.worker_status import Progress
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,23 @@ class Counters:
     dead_letters: int = 0
 
 
+class _Decoded(NamedTuple):
+    """A message and what it says, or why it is refused."""
+
+    event: Any
+    reason: str
+    content: Any = None
+
+
+class _Counted(NamedTuple):
+    """A batch's message and its summary, or why it is refused."""
+
+    event: Any
+    reason: str
+    model: str
+    payload: bytes
+
+
 def end_process() -> None:
     """End this process at once, so that the message at hand is delivered again to the next one.
 
@@ -66,7 +85,7 @@ def end_process() -> None:
 
 
 class Pipeline:
-    """Handles one message at a time for each agent.
+    """Handles the messages of each agent, in groups (`streams.lane`); a group of one will do.
 
     Parameters
     ----------
@@ -108,60 +127,66 @@ class Pipeline:
         self._publishing = asyncio.Lock()
         self.counters = Counters()
 
-    async def summarise(self, event: Any) -> None:
-        """Turn a batch into its summary."""
+    async def count(self, events: Sequence[Any]) -> list[_Counted]:
+        """Turn batches into their summaries; `deliver` does the rest."""
+        return await self._in_thread(self._counting, lambda: [self._count(event) for event in events])
 
-        def work() -> tuple[str, bytes]:
-            batch, contract = self._decode_batch(event.value)
-            summary = self._checked(summarise(batch, contract, digest(event.value)), batch)
-            payload = encode_summary(summary)
-            self._record(batch)
-            self._progress.counted(
-                batch.model, batch.run, batch.lumisection, batch.n_events, event.message.timestamp
-            )
-            return batch.model, payload
-
-        async def deliver(result: tuple[str, bytes]) -> None:
-            model, payload = result
+    async def deliver(self, counted: Sequence[_Counted]) -> None:
+        """Send summaries, and dead letters where there are none; return when the broker has them all."""
+        async with self._guarded([item.event for item in counted]):
             # one model, one partition: its windows are merged by one worker, in order
-            await _send(self._topics.summaries, model.encode(), payload)
-            self.counters.batches += 1
+            receipts = [
+                await self._topics.summaries.send(key=item.model.encode(), value=item.payload)
+                for item in counted
+                if not item.reason
+            ]
+            for receipt in receipts:
+                await receipt
+            self.counters.batches += len(receipts)
+            await self._refuse((item.event, item.reason) for item in counted)
 
-        await self._handle(event, self._counting, work, deliver)
+    async def summarise(self, events: Sequence[Any]) -> None:
+        """Turn batches into their summaries and send them."""
+        await self.deliver(await self.count(events))
 
-    async def merge(self, event: Any) -> None:
-        """Fold a summary into its window, and close the window if that completed it."""
+    async def read(self, events: Sequence[Any]) -> list[_Decoded]:
+        """Decode summaries; `fold` does the rest."""
+        return await self._in_thread(
+            self._counting, lambda: [self._decoded(event, decode_summary) for event in events]
+        )
 
-        async def store(summary: Summary) -> None:
-            (folded,) = await self._in_database(
-                lambda: self._store.fold_summaries([summary], datetime.now(UTC))
-            )
-            if folded.outcome is Outcome.REFUSED:
-                raise MalformedMessage(folded.reason)
-            self.counters.summaries += 1
-            self.counters.repeated += folded.outcome is Outcome.REPEATED
-            self.counters.late += folded.outcome is Outcome.LATE
-            if folded.outcome is Outcome.LATE:
-                logger.warning(
-                    "late data for %s LS %d of run %d", summary.model, summary.lumisection, summary.run
-                )
-            await self._close(summary.model, summary.run)
+    async def fold(self, decoded: Sequence[_Decoded]) -> None:
+        """Fold summaries into their windows, all at once, and close the windows that are complete by it."""
+        async with self._guarded([item.event for item in decoded]):
+            items = [item for item in decoded if not item.reason]
+            summaries = [item.content for item in items]
+            folded = await self._in_database(lambda: self._store.fold_summaries(summaries, datetime.now(UTC)))
+            for item, one in zip(items, folded, strict=True):
+                self._note(item.content, one)
+            refused = zip((item.event for item in items), (one.reason for one in folded), strict=True)
+            await self._refuse([*((item.event, item.reason) for item in decoded), *refused])
+            for model, run in sorted({(summary.model, summary.run) for summary in summaries}):
+                await self._close(model, run)
 
-        await self._handle(event, self._counting, lambda: decode_summary(_content(event.value)), store)
+    async def merge(self, events: Sequence[Any]) -> None:
+        """Fold summaries into their windows."""
+        await self.fold(await self.read(events))
 
-    async def conditions(self, event: Any) -> None:
-        """Keep conditions, and close the lumisection's windows if that completed them."""
-        sent_at = datetime.fromtimestamp(event.message.timestamp, UTC) if event.message.timestamp else None
+    async def read_conditions(self, events: Sequence[Any]) -> list[_Decoded]:
+        """Decode conditions; `keep_conditions` does the rest."""
+        return await self._in_thread(
+            self._counting, lambda: [self._decoded(event, decode_conditions) for event in events]
+        )
 
-        async def store(conditions: Any) -> None:
-            await self._in_database(
-                lambda: self._store.record_conditions(conditions, datetime.now(UTC), sent_at)
-            )
-            self.counters.conditions += 1
-            if conditions.end_of_lumisection:
-                await self._close(conditions.model, conditions.run)
+    async def keep_conditions(self, decoded: Sequence[_Decoded]) -> None:
+        """Keep conditions, and close the windows of a lumisection whose end they announce."""
+        for item in decoded:
+            async with self._guarded([item.event]):
+                await self._refuse([(item.event, item.reason or await self._keep(item))])
 
-        await self._handle(event, self._counting, lambda: decode_conditions(_content(event.value)), store)
+    async def conditions(self, events: Sequence[Any]) -> None:
+        """Keep conditions."""
+        await self.keep_conditions(await self.read_conditions(events))
 
     async def sweep(self) -> None:
         """Close what waited long enough, assess late data, publish what is not published yet."""
@@ -172,49 +197,71 @@ class Pipeline:
             logger.exception("the sweep over the windows failed: this worker ends")
             self._fail()
 
-    async def _handle(
-        self,
-        event: Any,
-        pool: ThreadPoolExecutor,
-        work: Callable[[], _Result],
-        then: Callable[[_Result], Awaitable[None]],
-    ) -> None:
-        """Decode in a thread, then act. What the message is to blame for goes to the dead letters."""
-        message = event.message
-        place = f"{message.topic}[{message.partition}]@{message.offset}"
+    @asynccontextmanager
+    async def _guarded(self, events: Sequence[Any]) -> AsyncIterator[None]:
+        """End the worker when something fails that no message is to blame for."""
         try:
-            reason = await self._reason_to_refuse(event, pool, work, then, place)
-            if reason is not None:
-                logger.warning("dead letter %s: %s", place, reason)
-                await self._dead_letter(event, reason)
+            yield
         except Exception:
-            logger.exception("message %s cannot be handled: this worker ends", place)
+            places = ", ".join(_place(event.message) for event in events[:1])
+            logger.exception(
+                "%d messages from %s on cannot be handled: this worker ends", len(events), places
+            )
             self._fail()
 
-    async def _reason_to_refuse(
-        self,
-        event: Any,
-        pool: ThreadPoolExecutor,
-        work: Callable[[], _Result],
-        then: Callable[[_Result], Awaitable[None]],
-        place: str,
-    ) -> str | None:
+    def _count(self, event: Any) -> _Counted:
+        def work(content: bytes) -> tuple[str, bytes]:
+            batch, contract = self._decode_batch(content)
+            summary = self._checked(summarise(batch, contract, digest(content)), batch)
+            payload = encode_summary(summary)
+            self._record(batch)
+            self._progress.counted(
+                batch.model, batch.run, batch.lumisection, batch.n_events, event.message.timestamp
+            )
+            return batch.model, payload
+
+        done = self._decoded(event, work)
+        model, payload = done.content or ("", b"")
+        return _Counted(event, done.reason, model, payload)
+
+    def _decoded(self, event: Any, work: Callable[[bytes], Any]) -> _Decoded:
+        """Return what a message says, or why it is refused."""
         try:
-            result = await asyncio.get_running_loop().run_in_executor(pool, work)
+            return _Decoded(event, "", work(_content(event.value)))
         except StreamsError as error:
-            return str(error)
+            return _Decoded(event, str(error) or type(error).__name__)
         except Exception as error:
             # decoding depends on the message alone: ending the worker would only meet it again
-            logger.exception("message %s of %d bytes breaks the decoder", place, len(event.value or b""))
-            return f"the decoder failed with {type(error).__name__}: report this message"
+            logger.exception(
+                "%s of %d bytes breaks the decoder", _place(event.message), len(event.value or b"")
+            )
+            reason = f"the decoder failed with {type(error).__name__}: report this message"
+            return _Decoded(event, reason)
+
+    async def _keep(self, item: _Decoded) -> str:
+        conditions, sent = item.content, item.event.message.timestamp
+        sent_at = datetime.fromtimestamp(sent, UTC) if sent else None
         try:
-            await then(result)
+            await self._in_database(
+                lambda: self._store.record_conditions(conditions, datetime.now(UTC), sent_at)
+            )
         except MalformedMessage as error:
             return error.reason
-        return None
+        self.counters.conditions += 1
+        if conditions.end_of_lumisection:
+            await self._close(conditions.model, conditions.run)
+        return ""
 
-    def _decode_batch(self, payload: Any) -> tuple[Batch, Any]:
-        content = _content(payload)
+    def _note(self, summary: Summary, folded: Folded) -> None:
+        self.counters.summaries += folded.outcome is not Outcome.REFUSED
+        self.counters.repeated += folded.outcome is Outcome.REPEATED
+        self.counters.late += folded.outcome is Outcome.LATE
+        if folded.outcome is Outcome.LATE:
+            logger.warning(
+                "late data for %s LS %d of run %d", summary.model, summary.lumisection, summary.run
+            )
+
+    def _decode_batch(self, content: bytes) -> tuple[Batch, Contract]:
         name = batch_model(content)
         model = self._models.get(name)
         if model is None:
@@ -249,6 +296,13 @@ class Pipeline:
                     )
                 await self._in_database(partial(self._store.mark_published, verdicts))
 
+    async def _refuse(self, refused: Iterable[tuple[Any, str]]) -> None:
+        """Send the dead letters of those messages that have a reason."""
+        for event, reason in refused:
+            if reason:
+                logger.warning("dead letter %s: %s", _place(event.message), reason)
+                await self._dead_letter(event, reason)
+
     async def _dead_letter(self, event: Any, reason: str) -> None:
         message = event.message
         letter = refuse(
@@ -263,12 +317,20 @@ class Pipeline:
         self.counters.dead_letters += 1
 
     async def _in_database(self, work: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._database, work)
+        return await self._in_thread(self._database, work)
+
+    @staticmethod
+    async def _in_thread(pool: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 async def _send(topic: Any, key: bytes, value: bytes) -> None:
     """Send and wait until the broker has it."""
     await (await topic.send(key=key, value=value))
+
+
+def _place(message: Any) -> str:
+    return f"{message.topic}[{message.partition}]@{message.offset}"
 
 
 def _content(value: Any) -> bytes:

@@ -1,9 +1,9 @@
 """The topology: which agent reads which topic and where its results go. Thin: the work is done elsewhere.
 
 ``summarise`` turns each batch into one summary, ``merge`` folds summaries into windows, ``conditions``
-keeps conditions; closed windows become verdicts. One message at a time per agent: a message is
-acknowledged after everything that follows from it is stored or delivered. What is wrong with a message
-goes to the dead letters; what is wrong with the worker ends the process.
+keeps conditions; closed windows become verdicts. Each agent handles its messages in order (`streams.lane`):
+one is acknowledged after everything that follows from it is stored or delivered. What is wrong with a
+message goes to the dead letters; what is wrong with the worker ends the process.
 """
 
 import asyncio
@@ -19,10 +19,12 @@ import faust
 from streams.batch import MAX_BATCH_BYTES
 from streams.broker import require_topics
 from streams.database import open_engine
-from streams.engine_transport import use_short_fetches
+from streams.engine_transport import use_transport
+from streams.fill import kernels
 from streams.integrity import Emulators, IntegrityCheck
 from streams.kafka_settings import KafkaSecurity
-from streams.pipeline import Pipeline, Topics
+from streams.lane import Lane, Stage
+from streams.pipeline import Pipeline, Topics, end_process
 from streams.recorder import Recorder, RecorderCounters
 from streams.records import require_tables
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES, VERDICTS
@@ -36,7 +38,9 @@ MAX_MESSAGE_BYTES = MAX_BATCH_BYTES + 64 * 1024
 CLIENT_ID = "lumiwatch-worker"
 _ASK_TIMEOUT_S = 5.0
 BUFFERED_MESSAGES = 16
-"""Messages an agent holds in memory: batches can be as large as `MAX_BATCH_BYTES`."""
+"""Messages that wait in front of an agent: batches can be as large as `MAX_BATCH_BYTES`."""
+BATCHES_AT_ONCE = 8
+SUMMARIES_AT_ONCE = 128
 
 
 def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> faust.App:
@@ -67,14 +71,20 @@ def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> f
     if emulators is not None:
         integrity = IntegrityCheck(emulators, prescale=settings.integrity_prescale)
     require_topics(settings.bootstrap, settings.security)
+    kernels()  # compiled now: once in the group, a worker that stalls is taken for dead
     app = _app(settings)
-    use_short_fetches(app)
+    transport = use_transport(app)
     topics = Topics(
         summaries=_raw(app, SUMMARIES), verdicts=_raw(app, VERDICTS), dead_letters=_raw(app, DEAD_LETTERS)
     )
     progress = Progress()
     pipeline = Pipeline(models, store, topics, recorder, integrity, progress)
-    _add_agents(app, pipeline, topics, settings, progress)
+
+    def handled(message: Any) -> None:
+        transport.add(message)
+        progress.handled(message)
+
+    _add_agents(app, pipeline, topics, settings, handled)
     name = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
     _add_reports(app, Reporter(engine, name, progress, lambda: _counted(pipeline, recorder, integrity)))
     return app
@@ -123,25 +133,25 @@ def _raw(app: faust.App, name: str) -> Any:
 
 
 def _add_agents(
-    app: faust.App, pipeline: Pipeline, topics: Topics, settings: WorkerSettings, progress: Progress
+    app: faust.App,
+    pipeline: Pipeline,
+    topics: Topics,
+    settings: WorkerSettings,
+    handled: Callable[[Any], None],
 ) -> None:
-    for name, topic, handle in (
-        ("summarise", _raw(app, BATCHES), pipeline.summarise),
-        ("merge", topics.summaries, pipeline.merge),
-        ("conditions", _raw(app, CONDITIONS), pipeline.conditions),
+    for name, topic, stage in (
+        ("summarise", _raw(app, BATCHES), Stage(pipeline.count, pipeline.deliver, BATCHES_AT_ONCE)),
+        ("merge", topics.summaries, Stage(pipeline.read, pipeline.fold, SUMMARIES_AT_ONCE)),
+        ("conditions", _raw(app, CONDITIONS), Stage(pipeline.read_conditions, pipeline.keep_conditions, 1)),
     ):
         # more than one at a time could commit past a message that is still being handled
-        app.agent(topic, name=name, concurrency=1)(_one_by_one(handle, progress))
+        app.agent(topic, name=name, concurrency=1)(_in_a_lane(stage, handled))
     app.timer(settings.sweep_interval_s)(pipeline.sweep)
 
 
-def _one_by_one(
-    handle: Callable[[Any], Awaitable[None]], progress: Progress
-) -> Callable[[Any], Awaitable[None]]:
+def _in_a_lane(stage: Stage[Any], handled: Callable[[Any], None]) -> Callable[[Any], Awaitable[None]]:
     async def agent(stream: Any) -> None:
-        async for event in stream.events():
-            await handle(event)
-            progress.handled(event.message)
+        await Lane(stage, handled, end_process).run(stream)
 
     return agent
 

@@ -56,10 +56,10 @@ def _play(pipeline, topics, batch, announced):
     """Pass a batch through both stages, then its conditions."""
 
     async def run():
-        await pipeline.summarise(FakeEvent(encode_batch(batch), FakeMessage(BATCHES, 1, 42)))
+        await pipeline.summarise([FakeEvent(encode_batch(batch), FakeMessage(BATCHES, 1, 42))])
         key, value = topics.summaries.sent[-1]
-        await pipeline.merge(FakeEvent(value, FakeMessage(SUMMARIES)))
-        await pipeline.conditions(FakeEvent(encode_conditions(announced), FakeMessage(CONDITIONS)))
+        await pipeline.merge([FakeEvent(value, FakeMessage(SUMMARIES))])
+        await pipeline.conditions([FakeEvent(encode_conditions(announced), FakeMessage(CONDITIONS))])
         return key, value
 
     return asyncio.run(run())
@@ -89,7 +89,7 @@ def test_a_batch_becomes_one_summary_then_a_window_then_a_verdict(build, detecto
 )
 def test_malformed_messages_are_dead_letters(build, failures, stage, topic, value, said):
     pipeline, topics = build()
-    asyncio.run(getattr(pipeline, stage)(FakeEvent(value, FakeMessage(topic, 2, 9))))
+    asyncio.run(getattr(pipeline, stage)([FakeEvent(value, FakeMessage(topic, 2, 9))]))
     letter = _letter(topics)
     assert said in letter["reason"]
     assert (letter["topic"], letter["partition"], letter["offset"]) == (topic, 2, 9)
@@ -99,7 +99,7 @@ def test_malformed_messages_are_dead_letters(build, failures, stage, topic, valu
 
 def test_a_dead_letter_holds_no_more_than_it_must(build):
     pipeline, topics = build()
-    asyncio.run(pipeline.summarise(FakeEvent(b"x" * 200_000, FakeMessage(BATCHES))))
+    asyncio.run(pipeline.summarise([FakeEvent(b"x" * 200_000, FakeMessage(BATCHES))]))
     letter = _letter(topics)
     assert letter["truncated"]
     assert letter["size"] == 200_000
@@ -109,7 +109,7 @@ def test_a_dead_letter_holds_no_more_than_it_must(build):
 def test_a_summary_that_names_no_batch_is_a_dead_letter(build, detector):
     pipeline, topics = build()
     value = encode_summary(detector.summary(7))
-    asyncio.run(pipeline.merge(FakeEvent(value, FakeMessage(SUMMARIES))))
+    asyncio.run(pipeline.merge([FakeEvent(value, FakeMessage(SUMMARIES))]))
     assert "names no batch" in _letter(topics)["reason"]
 
 
@@ -120,7 +120,7 @@ def test_a_message_that_breaks_the_decoder_does_not_end_the_worker(build, failur
     monkeypatch.setattr(module, "decode_summary", broken)
     pipeline, topics = build()
     event = FakeEvent(b"anything", FakeMessage(SUMMARIES))
-    asyncio.run(pipeline.merge(event))
+    asyncio.run(pipeline.merge([event]))
     assert "ZeroDivisionError" in _letter(topics)["reason"]
     assert failures == []
 
