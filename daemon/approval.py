@@ -17,7 +17,7 @@ from daemon.database import transaction
 from daemon.happenings import record_happening
 from daemon.lineage import Artefact, add_edge
 from daemon.patience import Patience
-from daemon.policy import Proposal, strategies_to_try
+from daemon.policy import RELOAD, Proposal, strategies_to_try
 from daemon.policy import propose as propose_answer
 from daemon.records import (
     DecisionKind,
@@ -30,7 +30,7 @@ from daemon.records import (
 from daemon.settings import Site
 from daemon.steps import DECIDE, StepLog
 from daemon.workshop import Task
-from streams.verdict import Verdict
+from streams.verdict import INTEGRITY, Verdict
 
 POLICY_OPERATOR: Final = "policy"
 """The name under which a model's policy decides by itself."""
@@ -67,7 +67,12 @@ class Approval:
             if response.state != ResponseState.PREPARING:
                 return "Proposed.", {}
             verdict = Verdict.model_validate(incident.latest_verdict)
-            proposal = propose_answer(policy, verdict, onset_lumisection=incident.onset_lumisection)
+            proposal = propose_answer(
+                policy,
+                verdict,
+                onset_lumisection=incident.onset_lumisection,
+                firmware_fault=INTEGRITY in incident.families,
+            )
             response.proposal = proposal.model_dump(mode="json")
             response.previous_package = verdict.package
             response.state = ResponseState.PROPOSED
@@ -151,7 +156,12 @@ class Approval:
             last_lumisection=incident.last_lumisection if same_run else proposal.last_lumisection,
             package=proposal.package,
             reference_id=proposal.reference_id,
-            strategies=strategies_to_try(policy, response.strategy_requested),
+            kind=proposal.kind,
+            strategies=(
+                (RELOAD,)
+                if proposal.kind == "reload"
+                else strategies_to_try(policy, response.strategy_requested)
+            ),
             decided_by=response.decided_by or "",
             automatic=response.decided_by == POLICY_OPERATOR,
             folder=self._site.state_dir / "responses" / response.id,

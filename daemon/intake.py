@@ -16,8 +16,8 @@ from daemon.happenings import ACTOR, record_happening
 from daemon.incidents import Extend, IncidentFacts, Open, Recover, on_verdict, position
 from daemon.records import IncidentRecord, IncidentState, VerdictRecord
 from daemon.settings import Site
-from daemon.transitions import close_incident, create_response
-from streams.verdict import Verdict
+from daemon.transitions import close_incident, create_response, withdraw_waiting
+from streams.verdict import INTEGRITY, Verdict
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
                 case Open():
                     result = _open(session, action, now, answer=site.models[verdict.model].has_firmware)
                 case Extend() if current is not None:
-                    _extend(session, current, action, now)
+                    result = _extend(session, current, action, now)
                 case Recover() if current is not None:
                     text = f"Back to good by itself at LS {verdict.lumisection} of run {verdict.run}."
                     current.latest_verdict = verdict.model_dump(mode="json")
@@ -118,7 +118,8 @@ def _open(session: Session, action: Open, now: datetime, *, answer: bool) -> Int
     return Intake(new=True, opened=incident.id, start_responses=(response_id,))
 
 
-def _extend(session: Session, incident: IncidentRecord, action: Extend, now: datetime) -> None:
+def _extend(session: Session, incident: IncidentRecord, action: Extend, now: datetime) -> Intake:
+    """Move the end of an incident on; a firmware fault found on the way asks for another proposal."""
     verdict = action.verdict
     incident.last_run, incident.last_lumisection = position(verdict)
     incident.families = list(action.families)
@@ -128,6 +129,15 @@ def _extend(session: Session, incident: IncidentRecord, action: Extend, now: dat
         record_happening(
             session, incident, "incident.extended", text, now=now, detail={"verdict": incident.latest_verdict}
         )
+    if INTEGRITY not in action.new_families:
+        return Intake(new=True)
+    withdrawn = withdraw_waiting(
+        session, incident, "Withdrawn: the firmware is at fault, which no retraining mends.", now=now
+    )
+    if not withdrawn:
+        return Intake(new=True)
+    response_id = create_response(session, incident, requested_by=ACTOR, now=now)
+    return Intake(new=True, start_responses=(response_id,), wake_responses=tuple(withdrawn))
 
 
 def _latest(session: Session, verdict: Verdict, *, resolved: bool) -> IncidentRecord | None:

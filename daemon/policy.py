@@ -18,6 +18,9 @@ from streams.verdict import Verdict
 LEAST_INVASIVE = "least_invasive"
 """What an approval without a named strategy means: the least invasive strategy that passes."""
 
+RELOAD = "reload"
+"""The strategy against a firmware fault: the board gets the same package once more. Nothing is retrained."""
+
 _STRATEGY_TEXT = {
     "input_recalibration": "Recalibrate the input scales; no network weight changes.",
     "batchnorm": "Refresh the batch-normalisation statistics.",
@@ -52,8 +55,9 @@ class Proposal(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["retrain", "reload"] = "retrain"
     summary: str
-    options: tuple[Option, ...]  # the first is "least invasive that passes"
+    options: tuple[Option, ...]  # of a retraining, the first is "least invasive that passes"
     alternatives: tuple[Alternative, ...]
     approvers: tuple[str, ...]
     approvals_needed: int
@@ -66,7 +70,9 @@ class Proposal(BaseModel):
     reference_id: str | None
 
 
-def propose(policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int) -> Proposal:
+def propose(
+    policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int, firmware_fault: bool = False
+) -> Proposal:
     """Say what to offer for an incident.
 
     Parameters
@@ -77,7 +83,29 @@ def propose(policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int)
         The latest alarm.
     onset_lumisection
         First lumisection of the episode; retraining uses data from here on.
+    firmware_fault
+        The firmware differs from its emulator. New weights would only hide that: the same package is loaded
+        again instead, whatever strategies the policy lists.
     """
+    if firmware_fault:
+        return _proposal(
+            policy,
+            verdict,
+            onset_lumisection,
+            kind="reload",
+            summary=(
+                f"{verdict.model}: load package {verdict.package[:12]} onto the board once more, prove it by "
+                f"its golden vectors, check {policy.verify_lumisections} lumisections against the emulator. "
+                "Nothing is retrained: the firmware is at fault, not the model."
+            ),
+            options=(
+                Option(
+                    strategy=RELOAD,
+                    text="Write the same weights once more and switch to them; the network stays as it is.",
+                    default=True,
+                ),
+            ),
+        )
     options = [
         Option(
             strategy=LEAST_INVASIVE,
@@ -86,13 +114,33 @@ def propose(policy: PolicySettings, verdict: Verdict, *, onset_lumisection: int)
         )
     ]
     options += [Option(strategy=name, text=_STRATEGY_TEXT[name]) for name in policy.strategies]
-    return Proposal(
+    return _proposal(
+        policy,
+        verdict,
+        onset_lumisection,
+        kind="retrain",
         summary=(
             f"{verdict.model}: retrain on run {verdict.run} from lumisection {onset_lumisection} on, "
             "prove it bit by bit, load the weights, "
             f"verify {policy.verify_lumisections} lumisections or roll back."
         ),
         options=tuple(options),
+    )
+
+
+def _proposal(
+    policy: PolicySettings,
+    verdict: Verdict,
+    onset_lumisection: int,
+    *,
+    kind: Literal["retrain", "reload"],
+    summary: str,
+    options: tuple[Option, ...],
+) -> Proposal:
+    return Proposal(
+        kind=kind,
+        summary=summary,
+        options=options,
         alternatives=(
             Alternative(decision="prescale_out", text=policy.prescale_instruction),
             Alternative(decision="reject", text="Leave the firmware as it is; the incident stays open."),
@@ -144,7 +192,7 @@ def check_choice(proposal: Proposal, kind: DecisionKind, strategy: str | None) -
 
 
 def strategies_to_try(policy: PolicySettings, requested: str | None) -> tuple[str, ...]:
-    """Give the strategies for the retraining, in the order in which they are preferred."""
+    """Give the strategies for a retraining, in the order in which they are preferred."""
     return (requested,) if requested is not None else tuple(policy.strategies)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from enum import Enum, auto
 from threading import Event
 from typing import Any
 
@@ -18,17 +17,20 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from daemon.approval import Approval, load
+from daemon.board_left import Board, board_after
 from daemon.database import transaction
 from daemon.errors import DaemonError, StepFailed, VerificationFailed
 from daemon.happenings import ACTOR, record_happening
+from daemon.incidents import position
 from daemon.lineage import Artefact, add_edge
 from daemon.patience import Patience
+from daemon.policy import RELOAD
 from daemon.records import (
     FINAL_RESPONSE_STATES,
+    IncidentRecord,
     IncidentState,
+    ResponseRecord,
     ResponseState,
-    ResponseStepRecord,
-    StepState,
     VerdictRecord,
 )
 from daemon.settings import Site
@@ -47,11 +49,12 @@ from daemon.steps import (
     StepLog,
 )
 from daemon.transitions import close_incident
-from daemon.verification import Verification, VerificationState, verify
+from daemon.verification import Verification, VerificationState, verify, verify_integrity
 from daemon.workshop import Applied, Benched, Built, Retrained, Task, Workshop
 from hw.errors import HardwareError
 from retrain.errors import RetrainError
 from streams.errors import StreamsError
+from streams.records import WindowRow
 from streams.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -65,15 +68,6 @@ StepRunner = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 class _Abandoned(Exception):  # noqa: N818 - ends the procedure after a failed step, inside this module only
     """A step failed; its reason is in the step's record."""
-
-
-class _Board(Enum):
-    """What the board runs after a response that did not succeed."""
-
-    UNTOUCHED = auto()
-    PREVIOUS = auto()
-    VERIFIED = auto()
-    UNPROVEN = auto()
 
 
 class ResponseProcedure:
@@ -144,6 +138,9 @@ class ResponseProcedure:
         step: Callable[[Step, Callable[[], tuple[str, dict[str, Any]]]], dict[str, Any]],
     ) -> None:
         """Everything after an approval; raises `_Abandoned` when a step fails."""
+        if task.kind == "reload":
+            self._carry_out_reload(task, log, step)
+            return
         retrained = Retrained.model_validate(step(RETRAIN, lambda: self._retrain(task, log)))
         built = Built.model_validate(step(BUILD, lambda: self._build(task, retrained, log)))
         step(BENCH, lambda: self._bench(task, built, log))
@@ -156,6 +153,53 @@ class ResponseProcedure:
         verification = Verification.model_validate(verified)
         reference = step(REFERENCE, lambda: self._reference(task, applied, verification))
         step(CLOSE, lambda: self._close(task, built, verification, str(reference["reference_id"])))
+
+    def _carry_out_reload(
+        self,
+        task: Task,
+        log: StepLog,
+        step: Callable[[Step, Callable[[], tuple[str, dict[str, Any]]]], dict[str, Any]],
+    ) -> None:
+        """Load the same package again; a board that still differs then is to be prescaled out."""
+        reloaded = step(APPLY, lambda: self._reload(task, log))
+        run, lumisection = reloaded["after"]
+        verified = step(VERIFY, lambda: self._verify_reload(task, (run, lumisection), log))
+        step(CLOSE, lambda: self._close_reload(task, Verification.model_validate(verified)))
+        log.skip_rest()
+
+    def _reload(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
+        applied = self._workshop.reload(task, _reporter(log, APPLY))
+        with transaction(self._engine) as session:
+            response, _ = load(session, task.response_id)
+            response.strategy = RELOAD
+            # windows that have begun hold events of the board as it was
+            begun = session.exec(
+                select(WindowRow.run, WindowRow.lumisection)
+                .where(WindowRow.model == task.model)
+                .order_by(col(WindowRow.run).desc(), col(WindowRow.lumisection).desc())
+                .limit(1)
+            ).first()
+        after = list(begun or (task.run, task.last_lumisection))
+        return applied.summary, {"after": after, **applied.model_dump(mode="json")}
+
+    def _verify_reload(self, task: Task, after: tuple[int, int], log: StepLog) -> tuple[str, dict[str, Any]]:
+        policy = self._site.models[task.model].policy
+
+        def look() -> Verification:
+            verdicts = [one for one in self._verdicts_of(task, task.package) if position(one) > after]
+            return verify_integrity(
+                verdicts, needed=policy.verify_lumisections, allowed_misses=policy.verify_allowed_misses
+            )
+
+        return self._await_verification(task, log, look)
+
+    def _close_reload(self, task: Task, verification: Verification) -> tuple[str, dict[str, Any]]:
+        text = f"Resolved by reloading package {task.package[:12]}: the board agrees with its emulator again."
+        with transaction(self._engine) as session:
+            response, incident = load(session, task.response_id)
+            if response.state == ResponseState.RUNNING:
+                self._succeed(session, response, incident, text, {"package": task.package}, verification)
+        return text, {}
 
     def _retrain(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
         retrained = self._workshop.retrain(task, _reporter(log, RETRAIN))
@@ -198,25 +242,32 @@ class ResponseProcedure:
 
     def _verify(self, task: Task, applied: Applied, log: StepLog) -> tuple[str, dict[str, Any]]:
         settings = self._site.models[task.model].settings
-        started = log.started_at(VERIFY)
-        while True:
-            found = verify(
+
+        def look() -> Verification:
+            return verify(
                 self._verdicts_of(task, applied.package_id),
                 needed=settings.policy.verify_lumisections,
                 allowed_misses=settings.policy.verify_allowed_misses,
                 rate_band=settings.watch.rate_band,
             )
-            log.progress(VERIFY, found.judged / found.needed, found.summary)
+
+        return self._await_verification(task, log, look)
+
+    def _await_verification(
+        self, task: Task, log: StepLog, look: Callable[[], Verification]
+    ) -> tuple[str, dict[str, Any]]:
+        """Look until the firmware is verified; raises `VerificationFailed` when it is not, or not in time."""
+        timeout_s = self._site.models[task.model].policy.verify_timeout_s
+        started = log.started_at(VERIFY)
+        while True:
+            found = look()
+            log.progress(VERIFY, min(found.judged / found.needed, 1.0), found.summary)
             if found.state is VerificationState.PASSED:
                 return found.summary, found.model_dump(mode="json")
             if found.state is VerificationState.FAILED:
-                raise VerificationFailed(
-                    f"the new firmware does not agree with the reference: {found.summary}"
-                )
-            if (self._clock() - started).total_seconds() > settings.policy.verify_timeout_s:
-                raise VerificationFailed(
-                    f"not verified within {settings.policy.verify_timeout_s:.0f} s: {found.summary}"
-                )
+                raise VerificationFailed(f"the firmware does not do what it should: {found.summary}")
+            if (self._clock() - started).total_seconds() > timeout_s:
+                raise VerificationFailed(f"not verified within {timeout_s:.0f} s: {found.summary}")
             self._patience.wait()
 
     def _reference(
@@ -240,7 +291,6 @@ class ResponseProcedure:
     def _close(
         self, task: Task, built: Built, verification: Verification, reference_id: str
     ) -> tuple[str, dict[str, Any]]:
-        now = self._clock()
         with transaction(self._engine) as session:
             response, incident = load(session, task.response_id)
             text = (
@@ -249,18 +299,31 @@ class ResponseProcedure:
             )
             if response.state != ResponseState.RUNNING:
                 return text, {}
-            response.state = ResponseState.SUCCEEDED
-            response.ended_at = now
-            response.outcome = text
-            response.progress = 1.0
-            if verification.run is not None and verification.last_lumisection is not None:
-                incident.last_run, incident.last_lumisection = verification.run, verification.last_lumisection
             detail = {"reference_id": reference_id, "package": built.package_id}
-            record_happening(
-                session, incident, "response.ended", text, now=now, response_id=response.id, detail=detail
-            )
-            close_incident(session, incident, text, actor=ACTOR, now=now)
+            self._succeed(session, response, incident, text, detail, verification)
         return text, {}
+
+    def _succeed(
+        self,
+        session: Session,
+        response: ResponseRecord,
+        incident: IncidentRecord,
+        text: str,
+        detail: dict[str, Any],
+        verification: Verification,
+    ) -> None:
+        """Close response and incident, in the caller's transaction."""
+        now = self._clock()
+        if verification.run is not None and verification.last_lumisection is not None:
+            incident.last_run, incident.last_lumisection = verification.run, verification.last_lumisection
+        response.state = ResponseState.SUCCEEDED
+        response.ended_at = now
+        response.outcome = text
+        response.progress = 1.0
+        record_happening(
+            session, incident, "response.ended", text, now=now, response_id=response.id, detail=detail
+        )
+        close_incident(session, incident, text, actor=ACTOR, now=now)
 
     def _roll_back(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
         return self._workshop.roll_back(task, _reporter(log, ROLL_BACK)), {"package": task.package}
@@ -292,19 +355,19 @@ class ResponseProcedure:
             response, incident = load(session, response_id)
             if ResponseState(response.state) in FINAL_RESPONSE_STATES:
                 return str(response.state)
-            board = _board_after(session, response_id)
-            response.state = ResponseState.ROLLED_BACK if board is _Board.PREVIOUS else ResponseState.FAILED
+            board = board_after(session, response_id)
+            response.state = ResponseState.ROLLED_BACK if board is Board.PREVIOUS else ResponseState.FAILED
             response.ended_at = now
             match board:
-                case _Board.UNTOUCHED:
+                case Board.UNTOUCHED:
                     reason += " The firmware was not touched."
-                case _Board.PREVIOUS:
+                case Board.PREVIOUS:
                     reason += f" The board runs package {(response.previous_package or '')[:12]} again."
-                case _Board.VERIFIED:
+                case Board.VERIFIED:
                     reason += (
                         f" The board runs the verified package {(response.candidate_package or '')[:12]}."
                     )
-                case _Board.UNPROVEN:
+                case Board.UNPROVEN:
                     instruction = self._site.models[response.model].policy.prescale_instruction
                     incident.instruction = instruction
                     reason += f" The board may run an unproven package. {instruction}"
@@ -330,18 +393,6 @@ class ResponseProcedure:
             ).all()
         latest = {(row.run, row.lumisection): Verdict.model_validate(row.payload) for row in rows}
         return list(latest.values())  # one per window: the verdict after late data replaces the earlier one
-
-
-def _board_after(session: Session, response_id: str) -> _Board:
-    """Tell from the steps what the board was left with."""
-    rows = session.exec(select(ResponseStepRecord).where(ResponseStepRecord.response_id == response_id)).all()
-    states = {row.name: row.state for row in rows}
-    if states.get(ROLL_BACK.name) == StepState.DONE:
-        return _Board.PREVIOUS
-    if states.get(VERIFY.name) == StepState.DONE:
-        return _Board.VERIFIED
-    begun = states.get(APPLY.name) in {StepState.DONE, StepState.FAILED, StepState.RUNNING}
-    return _Board.UNPROVEN if begun else _Board.UNTOUCHED
 
 
 def _reporter(log: StepLog, step: Step) -> Callable[[float, str], None]:

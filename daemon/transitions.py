@@ -63,6 +63,14 @@ def close_incident(
     incident.resolved_at = now
     incident.resolved_by = actor
     incident.resolution = text
+    outcome = "Withdrawn: the incident was resolved before a decision."
+    withdrawn = withdraw_waiting(session, incident, outcome, now=now)
+    record_happening(session, incident, kind, text, now=now, actor=actor)
+    return withdrawn
+
+
+def withdraw_waiting(session: Session, incident: IncidentRecord, outcome: str, *, now: datetime) -> list[str]:
+    """Withdraw the proposals to an incident that wait for a decision; returns the responses to wake."""
     waiting = session.exec(
         select(ResponseRecord).where(
             ResponseRecord.incident_id == incident.id,
@@ -72,6 +80,6 @@ def close_incident(
     for response in waiting:
         response.state = ResponseState.WITHDRAWN
         response.ended_at = now
-        response.outcome = "Withdrawn: the incident was resolved before a decision."
-    record_happening(session, incident, kind, text, now=now, actor=actor)
+        response.outcome = outcome
+    session.flush()
     return [response.id for response in waiting]

@@ -1,7 +1,7 @@
 """Does the new firmware agree with the reference? A pure judgement over its windows' verdicts.
 
 The inputs stay drifted after a reconfiguration, so only the families `score` and `rate` count, and
-the accept rate's band. Knows no database and no clock.
+the accept rate's band; and bits must be those of the emulator. Knows no database and no clock.
 """
 
 from __future__ import annotations
@@ -96,8 +96,45 @@ def verify(
     )
 
 
+def verify_integrity(verdicts: Sequence[Verdict], *, needed: int, allowed_misses: int) -> Verification:
+    """Judge whether a firmware agrees with its emulator again.
+
+    Parameters
+    ----------
+    verdicts
+        Of lumisections after it was loaded again, in data order. Those without checked events do not count.
+    needed, allowed_misses
+        Windows to look at, and how many of them may hold a mismatch. The fault must have ended too.
+    """
+    checked = [
+        verdict for verdict in verdicts if verdict.integrity is not None and verdict.integrity.n_checked
+    ]
+    misses = tuple(
+        verdict.lumisection for verdict in checked if verdict.integrity and verdict.integrity.n_mismatched
+    )
+    state = VerificationState.WAITING
+    if len(misses) > allowed_misses:
+        state = VerificationState.FAILED
+    elif len(checked) >= needed and not checked[-1].firmware_fault:
+        state = VerificationState.PASSED
+    agree = len(checked) - len(misses)
+    text = f"{agree} of {len(checked)} windows agree with the emulator (at least {needed} are looked at)"
+    if misses:
+        text += f"; LS {', '.join(str(lumisection) for lumisection in misses)} do not"
+    return Verification(
+        state=state,
+        judged=len(checked),
+        needed=needed,
+        misses=misses,
+        run=checked[-1].run if checked else None,
+        first_lumisection=checked[0].lumisection if checked else None,
+        last_lumisection=checked[-1].lumisection if checked else None,
+        summary=f"{text}.",
+    )
+
+
 def _agrees(verdict: Verdict, rate_band: float) -> bool:
-    if FAMILIES.intersection(verdict.families):
+    if FAMILIES.intersection(verdict.families) or verdict.firmware_fault:
         return False
     return verdict.rate_deviation is None or abs(verdict.rate_deviation) <= rate_band
 

@@ -30,7 +30,7 @@ from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from hw.archive import write_atomically
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
 from hw.package import Lineage, Package, open_package
-from hw.plan import plan
+from hw.plan import PlanKind, plan
 from hw.report import BenchReport
 from streams.conditions import decode_conditions
 from streams.dataset import Dataset
@@ -205,6 +205,24 @@ class Workbench:
                 f"switched in {report.switch_s * 1e3:.1f} ms; {benched.summary}"
             ),
             detail={"apply": report.model_dump(mode="json"), "bench": benched.report},
+        )
+
+    def reload(self, task: Task, progress: Progress) -> Applied:
+        """Write the same weights once more where the board's differ, and prove the board by golden vectors.
+
+        Raises
+        ------
+        HardwareError, StepFailed
+            The board runs something else, does not answer, or differs although its weights are right.
+        """
+        progress(0.0, f"comparing the board's weights with package {task.package[:12]}")
+        package = self._package(task.package)
+        report = self._boards.apply(task.model, package, package, PlanKind.WEIGHTS.value, task.decided_by)
+        return Applied(
+            package_id=task.package,
+            previous_package=task.package,
+            summary=f"package {task.package[:12]} runs on the board: {report.reason}",
+            detail={"apply": report.model_dump(mode="json")},
         )
 
     def roll_back(self, task: Task, progress: Progress) -> str:

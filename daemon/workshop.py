@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,7 @@ class Fact(BaseModel):
 class Task(Fact):
     """What was decided to be done."""
 
+    kind: Literal["retrain", "reload"] = "retrain"
     response_id: str
     incident_id: str
     model: str
@@ -99,6 +100,9 @@ class Workshop(Protocol):
 
     def apply(self, task: Task, built: Built, progress: Progress) -> Applied:
         """Reconfigure the board; afterwards it runs the new package, or still the previous one."""
+
+    def reload(self, task: Task, progress: Progress) -> Applied:
+        """Load the package of before the response once more, and prove it by its golden vectors."""
 
     def roll_back(self, task: Task, progress: Progress) -> str:
         """Make the board run the package of before the response; returns a sentence."""

@@ -133,6 +133,10 @@ class FakeWorkshop:
         previous, self.board = self.board, built.package_id
         return Applied(package_id=built.package_id, previous_package=previous, summary="switched")
 
+    def reload(self, task: Task, progress: Progress) -> Applied:
+        self._called("reload")
+        return Applied(package_id=task.package, previous_package=task.package, summary="loaded again")
+
     def roll_back(self, task: Task, progress: Progress) -> str:
         self._called("roll_back")
         self.board = task.package
