@@ -213,6 +213,7 @@ def _model_status(engine: Engine, model: SiteModel) -> views.ModelStatus:
         board=model.settings.firmware.board,
         toolchain=model.settings.firmware.toolchain,
         approvers=list(model.policy.approvers),
+        has_firmware=model.has_firmware,
     )
 
 

@@ -49,6 +49,7 @@ class ModelStatus(View):
     board: str
     toolchain: str
     approvers: list[str]
+    has_firmware: bool = True  # false: watched by histograms, which have no accept rate
 
 
 class IncidentView(View):
@@ -273,6 +274,23 @@ class LineageGraph(View):
     root: str
     nodes: list[LineageNode]
     edges: list[LineageEdge]
+
+
+class WorkerView(View):
+    """How one stream worker is."""
+
+    worker: str
+    host: str
+    seen_at: datetime
+    stale: bool  # it has said nothing for more than 10 s
+    behind: bool  # it cannot keep up
+    lag_messages: int
+    lag_s: float
+    events_per_s: int
+    rss_bytes: int
+    words: str  # one sentence, without its full stop
+    counters: dict[str, int]
+    lumisections: dict[str, int]  # model -> lumisection of the batch handled last
 
 
 class Health(View):

@@ -27,7 +27,7 @@ def timeline(
     verdicts: Sequence[views.VerdictView],
     assessments: Sequence[Assessment],
     *,
-    band: float,
+    band: float | None,
     colours: Palette,
 ) -> Figure:
     """Verdicts, accept rate and significance of the families over lumisections.
@@ -37,7 +37,8 @@ def timeline(
     verdicts, assessments
         Of one run, oldest first.
     band
-        Relative half width of the tolerated band around the expected accept rate.
+        Relative half width of the tolerated band around the expected accept rate; None where there is no
+        rate.
     colours
         Dark or light.
     """
@@ -45,15 +46,20 @@ def timeline(
     return {
         "data": [
             *_verdict_marks(verdicts, colours),
-            *_rate_lines(verdicts, band, colours),
+            *(_rate_lines(verdicts, band, colours) if band is not None else ()),
             *_family_lines(assessments, colours),
         ],
         "layout": {
             **layout(colours, height=560),
             "xaxis": axis(colours, title="lumisection", anchor="y3", range=span(verdicts)),
             "yaxis": axis(colours, domain=[0.94, 1.0], visible=False, range=[-0.5, 0.5], fixedrange=True),
-            "yaxis2": axis(colours, title="accept rate [%]", domain=[0.40, 0.90]),
-            "yaxis3": axis(colours, title="value / threshold", domain=[0.0, 0.32], rangemode="tozero"),
+            "yaxis2": axis(colours, title="accept rate [%]", domain=[0.40, 0.90], visible=band is not None),
+            "yaxis3": axis(
+                colours,
+                title="value / threshold",
+                domain=[0.0, 0.90 if band is None else 0.32],
+                rangemode="tozero",
+            ),
             "shapes": [
                 *(_vertical(x, colours) for x, _ in changes),
                 {

@@ -11,7 +11,7 @@ from daemon.console import charts
 from daemon.console.chart_style import Figure
 from daemon.console.layout import Visit, badge, heading, link, marks, table
 from daemon.console.live import Live
-from daemon.console.looks import INCIDENTS, VERDICTS
+from daemon.console.looks import FIRMWARE_FAULT, INCIDENTS, LATE, VERDICTS
 from daemon.console.ratio_chart import ratio
 from daemon.console.wording import date_and_clock, deviation, lumisections, percent, short
 from daemon.errors import NotFound
@@ -43,7 +43,8 @@ async def build(visit: Visit, services: Services, evidence: Evidence, model: str
     head = Live(lambda: _overview(services, model), _show_overview)
     await head.refresh()
     with ui.element("section").classes("lw-panel"):
-        heading("Verdicts, accept rate and families", 2)
+        rated = services.site.models[model].has_firmware
+        heading("Verdicts, accept rate and families" if rated else "Verdicts and families", 2)
         _figure(lambda: _timeline(services, evidence, visit, model), 2.0)
     await _Overlays(visit, services, evidence, model).build()
     with ui.element("section").classes("lw-panel"):
@@ -85,7 +86,8 @@ def _timeline(services: Services, evidence: Evidence, visit: Visit, model: str) 
         queries.verdict_timeline(services.engine, model, run=run, limit=_SHOWN) if run is not None else []
     )
     assessments = evidence.assessments(model, run, limit=_SHOWN) if run is not None else []
-    band = services.site.models[model].settings.watch.rate_band
+    watched = services.site.models[model]
+    band = watched.settings.watch.rate_band if watched.has_firmware else None
     return charts.timeline(verdicts, assessments, band=band, colours=visit.colours)
 
 
@@ -105,6 +107,10 @@ def _show_overview(found: Overview) -> None:
             heading(status.model)
             if verdict is not None:
                 badge(VERDICTS[verdict.state])
+                if verdict.firmware_fault:
+                    badge(FIRMWARE_FAULT)
+                if verdict.late:
+                    badge(LATE)
                 marks(simulated=verdict.simulated)
         if status.incident is not None:
             with ui.element("div").classes("lw-row"):
@@ -135,17 +141,42 @@ def _show_overview(found: Overview) -> None:
 
 def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
     ui.label(verdict.reason).classes("lw-reason")
+    tolerated = f"\u00b1{100 * status.rate_band:.0f} %"
+    firmware = [
+        ("accept rate", f"{percent(verdict.accept_rate)}, expected {percent(verdict.expected_rate)}"),
+        ("deviation", f"{deviation(verdict.rate_deviation)}, tolerated {tolerated}"),
+        ("events", f"{verdict.n_events:,}"),
+        ("integrity", _integrity(verdict)),
+        ("verdict", _delay(verdict)),
+        ("firmware package", short(verdict.package)),
+    ]
+    histograms = [("entries of the fullest histogram", f"{verdict.n_events:,}")]
     rows = [
         ("run and LS", f"{verdict.run}, LS {verdict.lumisection}, {date_and_clock(verdict.received_at)}"),
-        ("accept rate", f"{percent(verdict.accept_rate)}, expected {percent(verdict.expected_rate)}"),
-        ("deviation", f"{deviation(verdict.rate_deviation)}, tolerated \u00b1{100 * status.rate_band:.0f} %"),
-        ("events", f"{verdict.n_events:,}"),
-        ("firmware package", short(verdict.package)),
+        *(firmware if status.has_firmware else histograms),
         ("reference", short(verdict.reference_id)),
         ("inputs", f"{status.n_inputs}, contract version {status.contract_version}"),
         ("may decide", ", ".join(status.approvers)),
     ]
     table(("quantity", "value"), rows)
+
+
+def _integrity(verdict: views.VerdictView) -> str:
+    """Say how the firmware agrees with its emulator in the latest window."""
+    result = verdict.integrity
+    if result is None or result.ratio is None:
+        return "not checked: no emulator of this package at the worker"
+    interval = f"{result.ratio:.2g}, 95 % interval {result.low:.1g} to {result.high:.1g}"
+    return f"{result.words} ({interval}, tolerated {result.tolerance:g})"
+
+
+def _delay(verdict: views.VerdictView) -> str:
+    """Say how long after its lumisection the verdict came, and what came later still."""
+    if verdict.delay_s is None:
+        words = "the end of the lumisection was not announced"
+    else:
+        words = f"{verdict.delay_s:.1f} s after the lumisection{', late' if verdict.late else ''}"
+    return f"{words}; {verdict.late_events:,} late events" if verdict.late_events else words
 
 
 class _Overlays:
@@ -170,9 +201,14 @@ class _Overlays:
         with ui.element("section").classes("lw-panel"):
             heading("Window over reference", 2)
             with ui.element("div").classes("lw-row"):
-                ui.select(names, value=self._quantity, label="Input or score", with_input=True).props(
-                    "outlined"
-                ).style("min-width:240px").on_value_change(lambda event: self._choose(quantity=event.value))
+                ui.select(
+                    names,
+                    value=self._quantity,
+                    label="Input or score" if model.has_firmware else "Input",
+                    with_input=True,
+                ).props("outlined").style("min-width:240px").on_value_change(
+                    lambda event: self._choose(quantity=event.value)
+                )
                 self._windows = (
                     ui.select(choices, value="", label="Lumisection", with_input=True)
                     .props("outlined")

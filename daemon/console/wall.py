@@ -9,11 +9,12 @@ from nicegui import ui
 from daemon import queries, views
 from daemon.console.layout import Visit, badge, heading, link, marks
 from daemon.console.live import Live
-from daemon.console.looks import NO_DATA, RESPONSES, VERDICTS, Look, Palette
+from daemon.console.looks import BEHIND, FIRMWARE_FAULT, LATE, NO_DATA, RESPONSES, VERDICTS, Look, Palette
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.console.wording import age, deviation, percent
 from daemon.records import ResponseState
 from daemon.services import Services
+from daemon.workers import workers
 
 SILENCE = timedelta(minutes=3)
 """After this time without a verdict a tile says NO DATA: an old GOOD is no GOOD."""
@@ -75,14 +76,36 @@ def tiles(services: Services) -> list[Tile]:
     return sorted(found, key=lambda tile: (tile.look.tone != "alarm", tile.status.model))
 
 
+@dataclass(frozen=True)
+class Wall:
+    """What the whole wall shows; `problems` say what is wrong with the workers."""
+
+    tiles: tuple[Tile, ...]
+    problems: tuple[str, ...]
+
+
+def look(services: Services) -> Wall:
+    """Read everything; ages of silence are told in steps, so that a page is not drawn anew for nothing."""
+    known = workers(services.engine, services.clock())
+    problems = [one.words for one in known if one.stale or one.behind]
+    if not known:
+        problems = ["No stream worker runs: nothing is counted. Start one with `lumiwatch worker`"]
+    return Wall(tuple(tiles(services)), tuple(problems))
+
+
 async def build(visit: Visit, services: Services) -> None:
     """Fill the wall page."""
     heading("Monitored models")
-    live = Live(lambda: tiles(services), lambda found: _show(found, visit), interval_s=1.5)
+    live = Live(lambda: look(services), lambda found: _show(found, visit), interval_s=1.5)
     await live.refresh()
 
 
-def _show(found: Sequence[Tile], visit: Visit) -> None:
+def _show(wall: Wall, visit: Visit) -> None:
+    found = wall.tiles
+    for problem in wall.problems:
+        with ui.element("div").classes("lw-notice warning lw-row").props('role="status"'):
+            badge(BEHIND)
+            ui.label(f"{problem}.")
     _waiting(found)
     with ui.element("div").classes("lw-wall"):
         for tile in found:
@@ -111,15 +134,19 @@ def _tile(tile: Tile, colours: Palette) -> None:
             ui.label(look.word).classes("lw-tile-word")
             ui.label(status.model).classes("lw-tile-name")
         with ui.element("div").classes("lw-tile-body"):
-            if status.verdict is not None:
+            if status.verdict is not None and status.has_firmware:
                 _figures(status.verdict, status.rate_band)
+            elif status.verdict is not None:
+                _histogram_figures(status.verdict)
             if tile.strip:
-                ui.label(
-                    f"Accept rate against expected, \u00b1{100 * status.rate_band:.0f} % shaded, "
-                    f"and states of the latest {len(tile.strip)} lumisections"
-                ).classes("lw-muted")
-                rates = rate_svg(tile.strip, status.rate_band, colours)
-                ui.html(rates, sanitize=False).classes("w-full")
+                states = f"tates of the latest {len(tile.strip)} lumisections"
+                if status.has_firmware:
+                    band = f"\u00b1{100 * status.rate_band:.0f} % shaded"
+                    ui.label(f"Accept rate against expected, {band}, and s{states}").classes("lw-muted")
+                    rates = rate_svg(tile.strip, status.rate_band, colours)
+                    ui.html(rates, sanitize=False).classes("w-full")
+                else:
+                    ui.label(f"S{states}").classes("lw-muted")
                 ui.html(strip_svg(tile.strip, colours), sanitize=False).classes("w-full")
             _words(tile)
 
@@ -129,6 +156,15 @@ def _figures(verdict: views.VerdictView, band: float) -> None:
         _figure(str(verdict.lumisection), f"LS of run {verdict.run}")
         _figure(percent(verdict.accept_rate), f"accept rate, {percent(verdict.expected_rate)} expected")
         _figure(deviation(verdict.rate_deviation), f"from expected, \u00b1{100 * band:.0f} % tolerated")
+
+
+def _histogram_figures(verdict: views.VerdictView) -> None:
+    with ui.element("div").classes("lw-figures"):
+        _figure(str(verdict.lumisection), f"LS of run {verdict.run}")
+        _figure(f"{verdict.n_events:,}", "entries of the fullest histogram")
+        if verdict.worst_inputs:
+            worst = verdict.worst_inputs[0]
+            _figure(worst.name, f"differs most, KS distance {worst.ks_distance:.3f}")
 
 
 def _figure(value: str, words: str) -> None:
@@ -143,6 +179,11 @@ def _words(tile: Tile) -> None:
     verdict, alarm = tile.status.verdict, tile.last_alarm
     with ui.element("div").classes("lw-row"):
         marks(simulated=verdict is not None and verdict.simulated)
+        if verdict is not None and verdict.firmware_fault:
+            badge(FIRMWARE_FAULT)
+        if verdict is not None and verdict.late:
+            badge(LATE)
+            ui.label(f"{verdict.delay_s or 0:.0f} s after its lumisection.")
         if tile.silent_since is not None:
             ui.label(f"No verdict for {age(tile.silent_since, tile.looked_at)}: check the data source.")
     if verdict is None:
