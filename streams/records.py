@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import BigInteger, Column, Engine, Index, LargeBinary, UniqueConstraint, inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
 from streams.database import UtcDateTime, write_session
@@ -204,10 +205,18 @@ def require_tables(engine: Engine) -> None:
     DatabaseError
         Names what is missing and what to run.
     """
-    missing = {str(table.__tablename__) for table in TABLES}.difference(inspect(engine).get_table_names())
+    name = engine.url.render_as_string(hide_password=True)
+    try:
+        present = inspect(engine).get_table_names()
+    except OperationalError as error:
+        cause = str(error.orig).splitlines()[0]
+        raise DatabaseError(
+            f"database {name} does not answer: start it, or mend the URL ({cause})"
+        ) from error
+    missing = {str(table.__tablename__) for table in TABLES}.difference(present)
     if missing:
         raise DatabaseError(
-            f"database {engine.url.render_as_string(hide_password=True)} has no table {min(missing)}: "
+            f"database {name} has no table {min(missing)}: "
             "start the worker by `lumiwatch worker`, which makes the tables, or start `lumiwatch serve` first"
         )
 
