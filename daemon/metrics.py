@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from daemon.records import FINAL_RESPONSE_STATES, DecisionKind
-from streams.verdict import State
+from streams.verdict import State, Verdict
 
 
 class Metrics:
@@ -62,6 +62,30 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.verdicts_late = Counter(
+            "lumiwatch_verdicts_late_total",
+            "Verdicts that came too long after their lumisection.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.verdict_delay = Gauge(
+            "lumiwatch_verdict_delay_seconds",
+            "From the end of the lumisection to the latest verdict.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.events_checked = Counter(
+            "lumiwatch_integrity_events_checked_total",
+            "Events compared with the emulator.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.events_mismatched = Counter(
+            "lumiwatch_integrity_events_mismatched_total",
+            "Events that differ from the emulator.",
+            ["model"],
+            registry=self.registry,
+        )
         self.last_lumisection = Gauge(
             "lumiwatch_last_lumisection",
             "Lumisection of the latest verdict.",
@@ -81,6 +105,20 @@ class Metrics:
         for where in ("consumer", "publisher", "response", "alerts", "api", "housekeeping"):
             self.contained_errors.labels(where)
 
+    def take_verdict(self, verdict: Verdict) -> None:
+        """Count a new verdict of a monitored model."""
+        model = verdict.model
+        self.verdicts.labels(model, verdict.state.value).inc()
+        self.accept_rate.labels(model).set(verdict.accept_rate)
+        self.last_lumisection.labels(model).set(verdict.lumisection)
+        if verdict.late:
+            self.verdicts_late.labels(model).inc()
+        if verdict.delay_s is not None:
+            self.verdict_delay.labels(model).set(verdict.delay_s)
+        if verdict.integrity is not None and verdict.revision == 1:  # later ones hold the same events again
+            self.events_checked.labels(model).inc(verdict.integrity.n_checked)
+            self.events_mismatched.labels(model).inc(verdict.integrity.n_mismatched)
+
     def render(self) -> bytes:
         """Give the text exposition format."""
         return generate_latest(self.registry)
@@ -90,6 +128,13 @@ class Metrics:
             self.verdicts.labels(model, state.value)
         for outcome in FINAL_RESPONSE_STATES:
             self.responses_ended.labels(model, outcome.value)
-        self.verdicts_repeated.labels(model)
+        for series in (
+            self.verdicts_repeated,
+            self.verdicts_late,
+            self.events_checked,
+            self.events_mismatched,
+        ):
+            series.labels(model)
+        self.verdict_delay.labels(model).set(0)
         self.incidents_opened.labels(model)
         self.incidents_unresolved.labels(model).set(0)

@@ -160,7 +160,7 @@ class ResponseProcedure:
         log: StepLog,
         step: Callable[[Step, Callable[[], tuple[str, dict[str, Any]]]], dict[str, Any]],
     ) -> None:
-        """Load the same package again; a board that still differs then is to be prescaled out."""
+        """Load the same package again; a board that still differs is then to be prescaled out."""
         reloaded = step(APPLY, lambda: self._reload(task, log))
         run, lumisection = reloaded["after"]
         verified = step(VERIFY, lambda: self._verify_reload(task, (run, lumisection), log))

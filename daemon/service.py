@@ -43,6 +43,7 @@ from daemon.response import ResponseProcedure
 from daemon.services import Check, Services, installed_version
 from daemon.settings import Site
 from daemon.workbench import Workbench
+from daemon.workers import WorkerMetrics
 from streams.dataset import write_atomically
 from streams.verdict import Verdict
 
@@ -96,6 +97,7 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
     engine = open_database(site.database_url)
     authenticator = load_authenticator(site)
     metrics = Metrics(site.models)
+    metrics.registry.register(WorkerMetrics(engine, site.models, utc_now))
     stopping = Event()
     workbench = Workbench(engine, site, stopping, utc_now)
     procedure = ResponseProcedure(engine, site, workbench, utc_now, stopping)
@@ -271,9 +273,7 @@ def _taker(
             if not result.new:
                 metrics.verdicts_repeated.labels(verdict.model).inc()
                 return
-            metrics.verdicts.labels(verdict.model, verdict.state.value).inc()
-            metrics.accept_rate.labels(verdict.model).set(verdict.accept_rate)
-            metrics.last_lumisection.labels(verdict.model).set(verdict.lumisection)
+            metrics.take_verdict(verdict)
         if result.opened is not None:
             metrics.incidents_opened.labels(verdict.model).inc()
         for response_id in result.start_responses:

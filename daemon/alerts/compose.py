@@ -149,6 +149,13 @@ def comparisons_of(verdict: Mapping[str, Any], means: Mapping[str, Means]) -> tu
     actual, expected = verdict.get("accept_rate"), verdict.get("expected_rate")
     if actual is not None and expected is not None:
         rows.append(Comparison.of_rate(float(actual), float(expected)))
+    integrity = verdict.get("integrity") or {}
+    if integrity.get("n_mismatched"):
+        share = 100.0 * float(integrity["ratio"])
+        note = f"{integrity['n_mismatched']} of {integrity['n_checked']} checked"
+        rows.append(
+            Comparison(quantity="differs from emulator", actual=share, expected=0.0, unit="%", note=note)
+        )
     for shift in _telling(verdict.get("worst_inputs") or ()):
         name = str(shift.get("name", "input"))
         note = _statistics(shift)

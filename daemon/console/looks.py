@@ -83,6 +83,9 @@ def palette(*, dark: bool) -> Palette:
 
 
 NO_DATA = Look("NO DATA", "cloud_off", "quiet")
+BEHIND = Look("STREAM", "hourglass_bottom", "warning")
+LATE = Look("LATE", "schedule", "warning")
+FIRMWARE_FAULT = Look("FIRMWARE FAULT", "memory", "alarm")
 
 VERDICTS = {
     "good": Look("GOOD", "check_circle", "good"),

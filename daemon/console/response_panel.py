@@ -14,7 +14,7 @@ from daemon.console.live import Live
 from daemon.console.looks import RESPONSES, STEPS
 from daemon.console.wording import clock, duration, short
 from daemon.errors import DaemonError
-from daemon.policy import Proposal
+from daemon.policy import RELOAD, Proposal
 from daemon.records import FINAL_RESPONSE_STATES, DecisionKind, ResponseState, StepState
 from daemon.services import Services
 
@@ -110,7 +110,7 @@ class ResponsePanel:
         }
         with ui.element("fieldset").classes("lw-choice").style("border:0;padding:0;margin:0"):
             with ui.element("legend").classes("lw-step-title"):
-                ui.label("How to retrain")
+                ui.label("How to retrain" if proposal.kind == "retrain" else "What to do")
             ui.radio(options, value=self._strategy).on_value_change(self._choose)
         ui.input("Comment (kept with the decision)").props("outlined dense maxlength=500").classes(
             "w-full"
@@ -131,8 +131,11 @@ class ResponsePanel:
     async def _confirmed(self, kind: DecisionKind, words: str) -> bool:
         """Ask once more: a decision is single-use, and it is late at night."""
         strategy = _words(self._strategy).lower()
+        approved = f"Retrain ({strategy}) and reconfigure the board if a candidate passes."
+        if self._strategy == RELOAD:
+            approved = "Load the same package onto the board once more. Nothing is retrained."
         consequence = {
-            DecisionKind.APPROVE: f"Retrain ({strategy}) and reconfigure the board if a candidate passes.",
+            DecisionKind.APPROVE: approved,
             DecisionKind.REJECT: "The firmware stays as it is, and the incident stays open.",
             DecisionKind.PRESCALE_OUT: "The firmware stays as it is, and the shift is told to prescale out.",
         }[kind]
