@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 from daemon.errors import BrokerAway, SettingsError
 from daemon.settings import Site
-
-_CONNECT_TIMEOUT_S = 2.0
+from streams.errors import BrokerError
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity, check_reachable
 
 
 def bootstrap_of(site: Site) -> str:
@@ -28,24 +26,22 @@ def bootstrap_of(site: Site) -> str:
         ) from None
 
 
-def check_broker(bootstrap: str) -> None:
-    """Return when one of the brokers accepts a connection.
+def check_broker(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
+    """Return when one of the brokers answers in the protocol that is configured.
 
     Parameters
     ----------
     bootstrap
         Kafka addresses, ``host:port``, separated by commas.
+    security
+        How to speak to them.
 
     Raises
     ------
     BrokerAway
         None does.
     """
-    for address in bootstrap.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S):
-                return
-        except (OSError, ValueError):
-            continue
-    raise BrokerAway(f"no broker answers at {bootstrap}: start it, or correct kafka.bootstrap")
+    try:
+        check_reachable(bootstrap, security)
+    except BrokerError as error:
+        raise BrokerAway(str(error)) from error

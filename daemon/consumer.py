@@ -21,6 +21,7 @@ from daemon.metrics import Metrics
 from streams import topics
 from streams.dead_letter import encode_dead_letter, refuse
 from streams.errors import MalformedMessage
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 from streams.verdict import Verdict, decode_verdict
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,19 @@ class VerdictConsumer:
         again: nothing is committed.
     metrics
         Counts what is malformed and what is contained.
+    security
+        How to speak to the broker.
     """
 
-    def __init__(self, bootstrap: str, take: Callable[[Verdict], None], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        take: Callable[[Verdict], None],
+        metrics: Metrics,
+        security: KafkaSecurity = PLAINTEXT,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._take = take
         self._metrics = metrics
         self._stopping = Event()
@@ -73,13 +83,14 @@ class VerdictConsumer:
                 self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:
-        check_broker(self._bootstrap)
+        check_broker(self._bootstrap, self._security)
         consumer = KafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=GROUP,
             client_id="lumiwatch-daemon",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            **self._security.client_options(),
         )
         try:
             # partitions are taken without joining the group: the daemon is the only reader of its group,
@@ -120,7 +131,9 @@ class VerdictConsumer:
             offset=message.offset,
             at=datetime.now(UTC),
         )
-        producer = KafkaProducer(bootstrap_servers=self._bootstrap)
+        producer = KafkaProducer(
+            bootstrap_servers=self._bootstrap, client_id="lumiwatch-daemon", **self._security.client_options()
+        )
         try:
             producer.send(topics.DEAD_LETTERS, encode_dead_letter(letter), key=message.topic.encode()).get(
                 timeout=10

@@ -28,8 +28,9 @@ from daemon.supervisor import Child, Supervisor
 from hw.archive import write_atomically
 from hw.records import last_package
 from streams.assessment import AssessmentSettings
-from streams.broker import EmbeddedBroker, ensure_topics
-from streams.worker_settings import WorkerModel, WorkerSettings
+from streams.broker import ensure_topics
+from streams.broker_bounded import BoundedBroker
+from streams.worker_settings import GROUP, WorkerModel, WorkerSettings
 
 _LOOK_INTERVAL_S = 0.5
 _REQUEST_TIMEOUT_S = 2.0
@@ -70,6 +71,7 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
     }
     return WorkerSettings(
         bootstrap=bootstrap,
+        security=site.kafka_security,
         database_url=site.database_url,
         models=models,
         state_dir=site.state_dir / "workers" / name,
@@ -117,8 +119,9 @@ class Installation:
         self._overrides = dict(overrides or {})
         self._stack = ExitStack()  # broker below supervisor: it outlives everything that talks to it
         self.site = load_site(folder, overrides=self._overrides)
-        self._supervisor = Supervisor(self.site.state_dir / "logs", say or _say)
-        self._broker: EmbeddedBroker | None = None
+        self._say = say or _say
+        self._supervisor = Supervisor(self.site.state_dir / "logs", self._say)
+        self._broker: BoundedBroker | None = None
 
     def __enter__(self) -> Self:
         """Upgrade the database, start the embedded broker unless one is configured, and create the topics.
@@ -134,12 +137,22 @@ class Installation:
             kafka = self.site.settings.kafka
             bootstrap = kafka.bootstrap
             if bootstrap is None:
-                self._broker = EmbeddedBroker(log=self.site.state_dir / "logs" / "broker.log")
+                self._broker = BoundedBroker(
+                    log=self.site.state_dir / "logs" / "broker.log",
+                    group=GROUP,
+                    limit_bytes=kafka.embedded_max_bytes,
+                    say=self._say,
+                )
                 bootstrap = stack.enter_context(self._broker).bootstrap
                 self._override({"kafka": {"bootstrap": bootstrap}})
                 write_atomically(self.site.broker_file, bootstrap.encode())
                 stack.callback(self.site.broker_file.unlink, missing_ok=True)
-            ensure_topics(bootstrap, kafka.partitions)
+            ensure_topics(
+                bootstrap,
+                kafka.partitions,
+                replication=1 if self.broker_is_embedded else kafka.replication,
+                security=self.site.kafka_security,
+            )
             stack.enter_context(self._supervisor)
             self._stack = stack.pop_all()
         return self

@@ -20,6 +20,7 @@ from daemon.metrics import Metrics
 from daemon.records import EventRecord
 from daemon.views import EventView
 from streams import topics
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,16 @@ class EventPublisher:
         Kafka address, ``host:port``.
     metrics
         Counts what is contained.
+    security
+        How to speak to the broker.
     """
 
-    def __init__(self, engine: Engine, bootstrap: str, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, bootstrap: str, metrics: Metrics, security: KafkaSecurity = PLAINTEXT
+    ) -> None:
         self._engine = engine
         self._bootstrap = bootstrap
+        self._security = security
         self._metrics = metrics
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="event-publisher", daemon=True)
@@ -68,8 +74,10 @@ class EventPublisher:
                 self._stopping.wait(_RETRY_S)
 
     def _follow(self) -> None:
-        check_broker(self._bootstrap)
-        producer = KafkaProducer(bootstrap_servers=self._bootstrap, client_id="lumiwatch-daemon")
+        check_broker(self._bootstrap, self._security)
+        producer = KafkaProducer(
+            bootstrap_servers=self._bootstrap, client_id="lumiwatch-daemon", **self._security.client_options()
+        )
         try:
             while not self._stopping.is_set():
                 if not self._publish_some(producer):

@@ -113,8 +113,10 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
     bootstrap = site.settings.kafka.bootstrap
     consumer = publisher = None
     if bootstrap is not None:
-        consumer = VerdictConsumer(bootstrap, _taker(engine, site, responses, metrics), metrics)
-        publisher = EventPublisher(engine, bootstrap, metrics)
+        consumer = VerdictConsumer(
+            bootstrap, _taker(engine, site, responses, metrics), metrics, site.kafka_security
+        )
+        publisher = EventPublisher(engine, bootstrap, metrics, site.kafka_security)
     services = Services(
         site=site,
         engine=engine,

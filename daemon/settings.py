@@ -20,8 +20,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceError
 
 from daemon.errors import SettingsError
+from daemon.kafka_settings import KafkaSettings
 from streams.contract import Contract, load_contract
 from streams.errors import StreamsError
+from streams.kafka_settings import KafkaSecurity
 
 SITE_FILE = "lumiwatch.toml"
 _SIGNING_KEY = "site"
@@ -39,13 +41,6 @@ def _is_loopback(host: str) -> bool:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KafkaSettings(_Section):
-    """Where the broker is. Without `bootstrap`, `lumiwatch up` starts the embedded one."""
-
-    bootstrap: str | None = None
-    partitions: int = Field(default=4, ge=1, le=64)
 
 
 class StreamSettings(_Section):
@@ -284,6 +279,11 @@ class Site:
         """Private key that signs this site's packages."""
         configured = self.settings.hardware.signing_key_file
         return self.path(configured) if configured is not None else self.secrets_dir / f"{_SIGNING_KEY}.pem"
+
+    @property
+    def kafka_security(self) -> KafkaSecurity:
+        """How clients speak to the broker."""
+        return self.settings.kafka.security(self.path)
 
     @property
     def broker_file(self) -> Path:

@@ -271,7 +271,7 @@ def require_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
         missing = [topic for topic in TOPICS if topic not in set(admin.list_topics())]
     if missing:
         raise BrokerError(
-            f"broker {bootstrap} has no topic {missing[0]}: create the topics, or start it with `lumiwatch up`"
+            f"broker {bootstrap} has no topic {missing[0]}: create the topics, or use `lumiwatch up`"
         )
 
 

@@ -8,6 +8,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streams.errors import ReplayError
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 from streams.summary_codec import MAX_SUMMARY_BYTES
 from streams.topics import CONDITIONS, SUMMARIES
 
@@ -25,10 +26,13 @@ class DqmDelivery:
         Kafka addresses, ``host:port``, separated by commas.
     model
         Name of the monitored model: the key of all messages, so that one worker merges them in order.
+    security
+        How to speak to the broker.
     """
 
-    def __init__(self, bootstrap: str, model: str) -> None:
+    def __init__(self, bootstrap: str, model: str, security: KafkaSecurity = PLAINTEXT) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._key = model.encode()
         self._producer: Any = None
 
@@ -71,6 +75,7 @@ class DqmDelivery:
             max_request_size=MAX_SUMMARY_BYTES + 64 * 1024,
             delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
             request_timeout_ms=int(DELIVERY_TIMEOUT_S * 500),
+            **self._security.client_options(),
         )
 
     def _close(self) -> None:

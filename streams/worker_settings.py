@@ -4,7 +4,7 @@ import json
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,9 @@ from streams.recorder import (
     DEFAULT_PRESCALE,
     RecorderSettings,
 )
+
+GROUP: Final = "lumiwatch-worker"
+"""Consumer group of a site's workers."""
 
 
 class WorkerModel(BaseModel):
@@ -84,7 +87,7 @@ class WorkerSettings(BaseModel):
     allowed_lateness_s: float = Field(default=30.0, ge=0)
     source_patience_s: float = Field(default=120.0, ge=0)
     sweep_interval_s: float = Field(default=1.0, gt=0)
-    group: str = "lumiwatch-worker"
+    group: str = GROUP
     instance: str | None = None
     session_timeout_s: float = Field(default=6.0, ge=1)
     log_level: str = "INFO"

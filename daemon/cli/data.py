@@ -111,19 +111,22 @@ def replay(
         list[str] | None, typer.Option(help="Detector effect, for example jet_gain=1.05@LS61; repeatable.")
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Seconds for each lumisection; 0: as fast as possible.", min=0)
-    ] = 23.3104,
+        str, typer.Option(help="Time of a lumisection (23.3104s) or events a second (750000/s); 0: no pause.")
+    ] = "23.3104s",
+    sources: Annotated[int, typer.Option(help="Act as so many sources, which share the events.", min=1)] = 1,
+    batches: Annotated[int, typer.Option(help="Batches of each source in a lumisection.", min=1)] = 2,
     events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
     seed: Annotated[int, typer.Option(help="Decides which events are drawn.", min=0)] = 0,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
     from daemon.commissioning import Commissioning, load_dataset
     from daemon.through_board import score_on
-    from streams.replay import Replayer, ReplaySettings
+    from streams.replay import Replayer, ReplaySettings, parse_rate
 
     loaded = load_site(site)
     watched = firmware_model(loaded, model)
     bootstrap = bootstrap_of(loaded)
+    seconds = parse_rate(rate, events)
     settings = ReplaySettings(
         model=model,
         run=run,
@@ -132,11 +135,14 @@ def replay(
         events_per_lumisection=events,
         effects=tuple(parse_effect(text) for text in effect or []),
         seed=seed,
-        seconds_per_lumisection=rate,
+        seconds_per_lumisection=seconds,
+        sources=sources,
+        batches_per_lumisection=batches,
+        lookahead=0 if seconds else 1,
     )
     score = score_on(IPbusBoard(board_address(loaded, model)))
     events_to_draw = load_dataset(dataset, watched.contract)
-    replayer = Replayer(bootstrap, events_to_draw, watched.contract, settings, score)
+    replayer = Replayer(bootstrap, events_to_draw, watched.contract, settings, score, loaded.kafka_security)
     Commissioning(loaded).note_replay(model, run, events_to_draw)
     stop = threading.Event()
     with progress(f"run {run}", console=err) as report:

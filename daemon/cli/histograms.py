@@ -59,7 +59,10 @@ def watch(
         interval_s=interval,
     )
     say = _say_json if as_json else _say
-    with Journal(journal_dir(loaded, model)) as journal, DqmDelivery(bootstrap, model) as deliver:
+    with (
+        Journal(journal_dir(loaded, model)) as journal,
+        DqmDelivery(bootstrap, model, loaded.kafka_security) as deliver,
+    ):
         watcher = FolderWatcher(folder.resolve(), watched.contract, settings, journal, deliver, say)
         if not once:
             watcher.run(threading.Event())

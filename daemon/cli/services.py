@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
-from daemon.settings import SiteModel, load_site
+from daemon.settings import Site, SiteModel, load_site
+from streams.broker_bounded import default_limit_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
@@ -88,7 +89,7 @@ def check(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     facts = {
         "site": loaded.name,
         "state": str(loaded.state_dir),
-        "broker": loaded.settings.kafka.bootstrap or "embedded",
+        "broker": _broker(loaded),
         "console": loaded.console_url(),
         "chat": _chat(loaded.settings.mattermost.url, loaded.settings.mattermost.webhook_url_file),
         **{f"model {model.name}": _described(model) for model in loaded.models.values()},
@@ -105,6 +106,15 @@ def _described(model: SiteModel) -> str:
         f"{model.contract.n_inputs} inputs, contract {model.contract.version}, {firmware}, "
         f"approvers {', '.join(model.policy.approvers)}"
     )
+
+
+def _broker(site: Site) -> str:
+    kafka = site.settings.kafka
+    if kafka.bootstrap is None:
+        limit = kafka.embedded_max_bytes or default_limit_bytes()
+        return f"embedded, in memory, at most {limit >> 20} MiB"
+    site.kafka_security.client_options()  # its files can be read, or this says which cannot
+    return f"{kafka.bootstrap}, {site.kafka_security.describe()}"
 
 
 def _chat(url: str | None, webhook: object) -> str:

@@ -86,3 +86,48 @@ def test_a_missing_site_says_where_an_example_is(tmp_path: Path):
 def test_a_bot_needs_all_of_its_keys(site_folder: Path):
     with pytest.raises(SettingsError, match="mattermost"):
         load_site(site_folder, overrides={"mattermost": {"url": "https://chat"}})
+
+
+SECURE_KAFKA = """[kafka]
+bootstrap = "kafka.example:9093"
+protocol = "SASL_SSL"
+ca_file = "secrets/ca.pem"
+mechanism = "SCRAM-SHA-512"
+username = "lumiwatch"
+password_file = "secrets/kafka-password"
+"""
+
+
+def _with_kafka(site_folder: Path, section: str) -> Path:
+    file = site_folder / "lumiwatch.toml"
+    before, after = file.read_text().split("[kafka]", 1)
+    file.write_text(before + section + "\n[" + after.split("\n[", 1)[1])
+    return site_folder
+
+
+def test_a_kafka_with_tls_and_password_is_named_by_its_files(site_folder: Path):
+    site = load_site(_with_kafka(site_folder, SECURE_KAFKA))
+
+    security = site.kafka_security
+    assert security.ca_file == site_folder / "secrets" / "ca.pem"
+    assert security.password_file == site_folder / "secrets" / "kafka-password"
+    assert security.describe() == (
+        f"SASL_SSL, SCRAM-SHA-512 as lumiwatch, CA {site_folder / 'secrets' / 'ca.pem'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('username = "lumiwatch"\n', "", "needs mechanism, username and password_file"),
+        ('protocol = "SASL_SSL"', 'protocol = "SSL"', "uses no password"),
+        ('protocol = "SASL_SSL"', 'protocol = "SASL_PLAINTEXT"', "uses no certificates"),
+        ('bootstrap = "kafka.example:9093"\n', "", "set bootstrap too"),
+        ("mechanism", 'cert_file = "c.pem"\nmechanism', "belong together"),
+        ("mechanism", 'password = "x"\nmechanism', "kafka.password"),
+    ],
+)
+def test_kafka_keys_that_contradict_each_other_are_named(site_folder: Path, old: str, new: str, said: str):
+    assert old in SECURE_KAFKA
+    with pytest.raises(SettingsError, match=said):
+        load_site(_with_kafka(site_folder, SECURE_KAFKA.replace(old, new, 1)))
