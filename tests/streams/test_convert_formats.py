@@ -1,5 +1,6 @@
 """Each kind of file under the contract shipped for it; codes are worked out by hand or from plain arrays."""
 
+import re
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import uproot
 
-from streams.contract import load_contract
+from streams.contract import load_contract, parse_contract
 from streams.contract_library import FOLDER, find_contract, shipped_contracts
 from streams.convert import convert
-from streams.errors import ContractError, ConvertError
+from streams.effects import parse_effect
+from streams.errors import ContractError, ConvertError, EffectError, ResampleError
+from streams.layout import layout_of
+from streams.resample import n_turns
+from tests.streams.conftest import CONTRACT_PATH
 from tests.support.root_files import coffea_file, write_l1_nano, write_l1_ntuple
 
 BIG = 2**53 + 1
@@ -139,7 +144,7 @@ def test_nanoaod_jets_agree_with_plain_arithmetic(tmp_path):
 def test_an_rntuple_gives_the_events_of_the_tree_it_was_made_from(tmp_path):
     contract = find_contract("nanoaod-jet-tagger")
     tree, ntuple = (
-        convert([coffea_file(f"{name}.root")], contract, tmp_path / "o.npz", step_size=7)
+        convert([coffea_file(f"{name}.root")], contract, tmp_path / "o.npz", step_size=20)
         for name in ("nano_dimuon", "nano_dimuon_rntuple")
     )
     assert tree.provenance.dropped == ntuple.provenance.dropped == {"not selected": 7}
@@ -225,6 +230,23 @@ def test_every_shipped_contract_has_the_name_of_its_file():
     assert set(contracts) >= {"axol1tl-v4", "axol1tl-v5", "l1-ntuple", "nanoaod-jet-tagger", "atlas-physlite"}
     assert all(name == contract.name for name, contract in contracts.items())
     assert all(contract.description for contract in contracts.values())
+
+
+def test_the_contract_of_the_how_to_is_one():
+    page = (CONTRACT_PATH.parents[4] / "docs" / "convert.md").read_text()
+    example, stage = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert parse_contract(example).n_inputs == 8
+    pt_alone = example.split('[[objects.quantities]]\nname = "phi"')[0]
+    assert parse_contract(pt_alone + stage).inputs[0].staged
+
+
+def test_scaled_codes_take_no_gain_no_turn_and_have_no_map():
+    contract = find_contract("axol1tl-v5")
+    with pytest.raises(EffectError, match="as firmware scales it"):
+        parse_effect("jet_gain=1.05").check(contract)
+    with pytest.raises(ResampleError):
+        n_turns(contract)
+    assert layout_of(contract).maps == ()
 
 
 def test_a_path_wins_over_a_shipped_name(contract_path, tmp_path, monkeypatch):
