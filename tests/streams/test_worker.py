@@ -4,16 +4,19 @@ import json
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
-from sqlalchemy import inspect
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from sqlalchemy import inspect, text
 
 from streams import topics
+from streams.batch import MAX_BATCH_BYTES
 from streams.broker import EmbeddedBroker, ensure_topics
 from streams.database import open_engine
+from streams.dead_letter import MAX_PAYLOAD_BYTES, decode_dead_letter
 from streams.effects import parse_effect
 from streams.errors import WorkerError
 from streams.history import closed_windows
@@ -22,8 +25,9 @@ from streams.records import create_tables
 from streams.reference_store import register_reference
 from streams.replay import Replayer, ReplaySettings
 from streams.verdict import Verdict
-from streams.worker import WorkerSettings, load_settings, main, start_worker
+from streams.worker import WorkerModel, WorkerSettings, load_settings, main, start_worker
 from streams.worker_status import worker_reports
+from tests.support.hostile import CONTRACT_PATH, KINDS, hostile_messages
 from tests.support.streams import MODEL, RUN
 
 EVENTS = 2000
@@ -64,8 +68,8 @@ def start(settings, tmp_path):
     """Return a function that starts the worker; all are killed at the end."""
     running = []
 
-    def run():
-        running.append(start_worker(settings, log=tmp_path / "worker.log"))
+    def run(own=settings):
+        running.append(start_worker(own, log=tmp_path / "worker.log"))
         return running[-1]
 
     yield run
@@ -88,6 +92,16 @@ def _read(bootstrap, topic):
     )
     try:
         return [message.value for message in consumer]
+    finally:
+        consumer.close()
+
+
+def _end(bootstrap, topic):
+    """Return the offset after the last message of a topic of one partition."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        (end,) = consumer.end_offsets([TopicPartition(topic, 0)]).values()
+        return end
     finally:
         consumer.close()
 
@@ -182,6 +196,66 @@ def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
     worker.terminate()
     assert worker.wait(20) == 0
     assert worker_reports(engine) == []
+
+
+def _send_hostile(bootstrap):
+    """Send the whole corpus; return (topic, partition, offset) -> message."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, max_request_size=2 * MAX_BATCH_BYTES)
+    sent = {}
+    for kind, topic in zip(KINDS, (topics.BATCHES, topics.CONDITIONS, topics.SUMMARIES), strict=True):
+        for message in hostile_messages(kind):
+            found = producer.send(topic, message.content, key=message.name.encode()).get(timeout=30)
+            sent[found.topic, found.partition, found.offset] = message
+    producer.close()
+    return sent
+
+
+@pytest.mark.slow
+def test_the_whole_corpus_of_hostile_messages_ends_in_dead_letters_and_poisons_no_window(
+    broker, settings, engine, start, detector, contract
+):
+    # given a worker of two models, one of which the hostile messages claim to be about
+    models = settings.models | {"small": WorkerModel(contract=CONTRACT_PATH)}
+    worker = start(settings.model_copy(update={"models": models}))
+    replay = ReplaySettings(
+        model=MODEL, run=RUN, first=1, last=3, events_per_lumisection=EVENTS, batches_per_lumisection=BATCHES
+    )
+    rest = replace(replay, first=4, last=6)
+
+    # when they come between valid ones
+    Replayer(broker.bootstrap, detector.dataset, contract, replay, detector.firmware).run()
+    sent = _send_hostile(broker.bootstrap)
+    Replayer(broker.bootstrap, detector.dataset, contract, rest, detector.firmware).run()
+    _wait(worker, lambda: len(closed_windows(engine, MODEL)) == rest.last)
+    _wait(worker, lambda: _end(broker.bootstrap, topics.DEAD_LETTERS) >= len(sent))
+
+    # then each is one dead letter that says why
+    letters = [decode_dead_letter(message) for message in _read(broker.bootstrap, topics.DEAD_LETTERS)]
+    assert Counter((letter.topic, letter.partition, letter.offset) for letter in letters) == Counter(
+        sent.keys()
+    )
+    for letter in letters:
+        message = sent[letter.topic, letter.partition, letter.offset]
+        assert message.reason in letter.reason
+        assert letter.size == len(message.content)
+        assert letter.payload == message.content[:MAX_PAYLOAD_BYTES]
+
+    # and no window holds anything of them
+    assert closed_windows(engine, "small") == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT DISTINCT model FROM stream_windows")).scalars().all() == [
+            MODEL
+        ]
+    for window in closed_windows(engine, MODEL):
+        direct = detector.summary(window.summary.lumisection, n_events=EVENTS, seed=replay.seed)
+        assert window.complete
+        assert window.summary.n_events == direct.n_events
+        assert np.array_equal(window.summary.inputs, direct.inputs)
+        assert np.array_equal(window.summary.score, direct.score)
+
+    # and the worker ends well
+    worker.terminate()
+    assert worker.wait(20) == 0
 
 
 def test_settings_are_read_from_json_and_toml(tmp_path, contract_path):
