@@ -307,7 +307,8 @@ def model_folder(folder: Path, model: str) -> Path:
 def _copied(batch: Batch, chosen: slice) -> Batch:
     return replace(
         batch,
-        inputs=np.array(batch.inputs[chosen], order="C"),
+        # column by column, as a batch lies in memory: several times faster than row by row
+        inputs=batch.inputs.T[:, chosen].copy().T,
         score=batch.score[chosen].copy(),
         accept=batch.accept[chosen].copy(),
     )
