@@ -7,8 +7,8 @@ from typing import Any, Final, Self
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streams.errors import ReplayError
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity
+from streams.errors import BrokerError, ReplayError
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity, check_reachable
 from streams.summary_codec import MAX_SUMMARY_BYTES
 from streams.topics import CONDITIONS, SUMMARIES
 
@@ -61,6 +61,8 @@ class DqmDelivery:
                     futures = [self._producer.send(topic, key=self._key, value=one) for one in part]
                     for future in futures:
                         future.get(timeout=DELIVERY_TIMEOUT_S)
+        except BrokerError as error:
+            raise ReplayError(str(error)) from error
         except (KafkaError, ValueError) as error:
             self._close()
             raise ReplayError(
@@ -69,6 +71,8 @@ class DqmDelivery:
             ) from error
 
     def _connect(self) -> Any:
+        # asked first, because the client alone would try for long
+        check_reachable(self._bootstrap, self._security)
         return KafkaProducer(
             bootstrap_servers=self._bootstrap,
             client_id="lumiwatch-watch",

@@ -147,13 +147,13 @@ def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
         ("deviation", f"{deviation(verdict.rate_deviation)}, tolerated {tolerated}"),
         ("events", f"{verdict.n_events:,}"),
         ("integrity", _integrity(verdict)),
-        ("verdict", _delay(verdict)),
         ("firmware package", short(verdict.package)),
     ]
     histograms = [("entries of the fullest histogram", f"{verdict.n_events:,}")]
     rows = [
         ("run and LS", f"{verdict.run}, LS {verdict.lumisection}, {date_and_clock(verdict.received_at)}"),
         *(firmware if status.has_firmware else histograms),
+        ("verdict", _delay(verdict)),
         ("reference", short(verdict.reference_id)),
         ("inputs", f"{status.n_inputs}, contract version {status.contract_version}"),
         ("may decide", ", ".join(status.approvers)),
