@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from daemon.errors import BrokerAway, SettingsError
 from daemon.settings import Site
+from streams.broker import check_let_in
 from streams.errors import BrokerError
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity, check_reachable
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 
 
 def bootstrap_of(site: Site) -> str:
@@ -27,7 +28,7 @@ def bootstrap_of(site: Site) -> str:
 
 
 def check_broker(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
-    """Return when one of the brokers answers in the protocol that is configured.
+    """Return when one of the brokers answers in the protocol that is configured and lets this client in.
 
     Parameters
     ----------
@@ -42,6 +43,6 @@ def check_broker(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
         None does.
     """
     try:
-        check_reachable(bootstrap, security)
+        check_let_in(bootstrap, security)
     except BrokerError as error:
         raise BrokerAway(str(error)) from error

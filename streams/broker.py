@@ -30,6 +30,8 @@ HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 5.0
 ADMIN_TIMEOUT_MS: Final = 10_000
+LET_IN_TIMEOUT_MS: Final = 4_000
+"""A broker that answers lets a client in within this time, or does not: a wrong password is tried again."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -275,6 +277,23 @@ def require_topics(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
         )
 
 
+def check_let_in(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None:
+    """Return when the broker answers and takes this client's password, if there is one.
+
+    Asked before a client is made, which alone may try for long and does not say why.
+
+    Raises
+    ------
+    BrokerError
+        It does not; the message tells which of these.
+    """
+    if not security.uses_sasl:
+        check_reachable(bootstrap, security)
+        return
+    with _admin(bootstrap, security):
+        pass
+
+
 @contextlib.contextmanager
 def _admin(bootstrap: str, security: KafkaSecurity) -> Iterator[KafkaAdminClient]:
     """Admin client that is closed again, with whatever keeps it out as `BrokerError`."""
@@ -285,7 +304,7 @@ def _admin(bootstrap: str, security: KafkaSecurity) -> Iterator[KafkaAdminClient
             bootstrap_servers=bootstrap,
             client_id="lumiwatch-admin",
             request_timeout_ms=ADMIN_TIMEOUT_MS,
-            bootstrap_timeout_ms=ADMIN_TIMEOUT_MS,
+            bootstrap_timeout_ms=LET_IN_TIMEOUT_MS,
             **security.client_options(),
         )
     except KafkaError as error:

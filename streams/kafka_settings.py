@@ -206,9 +206,10 @@ def check_reachable(bootstrap: str, security: KafkaSecurity = PLAINTEXT) -> None
 
 
 def _mute(address: str, security: KafkaSecurity) -> str:
+    certificate = ", kafka.cert_file if it asks for a client certificate," if security.uses_tls else ""
     return (
         f"what listens at {address} does not answer as a Kafka broker over {security.protocol}: correct "
-        "kafka.protocol or kafka.bootstrap"
+        f"kafka.protocol{certificate} or kafka.bootstrap"
     )
 
 

@@ -19,12 +19,13 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streams.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch, encode_batch
+from streams.broker import check_let_in
 from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
 from streams.contract import Contract
 from streams.dataset import Dataset
 from streams.effects import Effect
 from streams.errors import BrokerError, ReplayError
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity, check_reachable
+from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 from streams.resample import resample
 from streams.topics import BATCHES, CONDITIONS
 
@@ -283,7 +284,7 @@ class Replayer:
     def _connect(self) -> KafkaProducer:
         try:
             # asked first, because the client would try for long and leave its sockets open
-            check_reachable(self._bootstrap, self._security)
+            check_let_in(self._bootstrap, self._security)
             return KafkaProducer(
                 bootstrap_servers=self._bootstrap,
                 client_id=f"lumiwatch-replay-{self._settings.source}",
