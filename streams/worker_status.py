@@ -62,7 +62,7 @@ class WorkerReport(BaseModel):
     lag_messages
         Messages in its partitions that it has not handled.
     lag_s
-        Age of the message handled last, while others wait; 0 when none does.
+        Age of the data at hand while more waits; 0 when nothing does.
     events_per_s
         Over the last 10 s or so.
     rss_bytes
@@ -108,8 +108,7 @@ class Progress:
     """
 
     clock: Callable[[], float] = time.time
-    _next: dict[tuple[str, int], int] = field(default_factory=dict)
-    _latest_s: float = 0.0
+    _handled: dict[tuple[str, int], tuple[int, float]] = field(default_factory=dict)
     _events: int = 0
     _models: dict[str, ModelProgress] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -117,8 +116,8 @@ class Progress:
     def handled(self, message: Any) -> None:
         """Take note that a message (topic, partition, offset, timestamp in s) was handled to its end."""
         with self._lock:
-            self._next[message.topic, message.partition] = message.offset + 1
-            self._latest_s = message.timestamp or self.clock()
+            sent_s = message.timestamp or self.clock()
+            self._handled[message.topic, message.partition] = (message.offset + 1, sent_s)
 
     def counted(self, model: str, run: int, lumisection: int, n_events: int, sent_s: float | None) -> None:
         """Take note that a batch was counted; `sent_s` is the time at which it was sent, if known."""
@@ -127,8 +126,10 @@ class Progress:
             self._events += n_events
             self._models[model] = ModelProgress(run=run, lumisection=lumisection, lag_s=lag_s)
 
-    def lag_messages(self, ends: Mapping[tuple[str, int], int], begins: Mapping[tuple[str, int], int]) -> int:
-        """Count the messages that wait.
+    def behind(
+        self, ends: Mapping[tuple[str, int], int], begins: Mapping[tuple[str, int], int], started_s: float
+    ) -> tuple[int, float]:
+        """Tell how far this worker is behind.
 
         Parameters
         ----------
@@ -136,17 +137,28 @@ class Progress:
             Offset of the next message to come, of each partition of this worker.
         begins
             Where this worker began to read, for partitions of which it has handled nothing yet.
+        started_s
+            Unix time of the worker's start.
+
+        Returns
+        -------
+        int
+            Messages that wait.
+        float
+            Age of the data at hand: of the message handled last, in that partition with waiting ones where it
+            is oldest; since the start where none was handled. 0 when none waits.
         """
+        now_s = self.clock()
+        messages, age_s = 0, 0.0
         with self._lock:
             # what was handled of partitions that others have now says nothing: they may come back
-            self._next = {place: offset for place, offset in self._next.items() if place in ends}
-            at = {place: self._next.get(place, begins.get(place, end)) for place, end in ends.items()}
-        return sum(max(end - at[place], 0) for place, end in ends.items())
-
-    def lag_s(self, started_s: float) -> float:
-        """Return the age of the message handled last; since the start while there was none."""
-        with self._lock:
-            return max(self.clock() - (self._latest_s or started_s), 0.0)
+            self._handled = {place: done for place, done in self._handled.items() if place in ends}
+            for place, end in ends.items():
+                at, sent_s = self._handled.get(place, (begins.get(place, end), started_s))
+                if end > at:
+                    messages += end - at
+                    age_s = max(age_s, now_s - sent_s)
+        return messages, age_s
 
     def snapshot(self) -> tuple[int, dict[str, ModelProgress]]:
         """Return events counted since the start, and the models."""
@@ -180,9 +192,9 @@ class Reporter:
         self._events: list[tuple[float, int]] = [(time.monotonic(), 0)]
 
     def report(self, ends: Mapping[tuple[str, int], int], begins: Mapping[tuple[str, int], int]) -> None:
-        """Write one report; `ends` and `begins` as in `Progress.lag_messages`. Blocks on the database."""
+        """Write one report; `ends` and `begins` as in `Progress.behind`. Blocks on the database."""
         now = datetime.now(UTC)
-        lag_messages = self._progress.lag_messages(ends, begins)
+        lag_messages, lag_s = self._progress.behind(ends, begins, self._started_at.timestamp())
         events, models = self._progress.snapshot()
         idle = {name: one.model_copy(update={"lag_s": 0.0}) for name, one in models.items()}
         report = WorkerReport(
@@ -192,7 +204,7 @@ class Reporter:
             started_at=self._started_at,
             seen_at=now,
             lag_messages=lag_messages,
-            lag_s=self._progress.lag_s(self._started_at.timestamp()) if lag_messages else 0.0,
+            lag_s=lag_s,
             events_per_s=self._rate(events),
             rss_bytes=resident_bytes(),
             counters=dict(self._counters()),

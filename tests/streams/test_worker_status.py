@@ -48,27 +48,37 @@ def _message(offset, age_s=0.0, partition=0):
 
 def test_messages_behind_are_those_not_handled_to_their_end(progress):
     ends = {(BATCHES, 0): 100, (BATCHES, 1): 50}
-    assert progress.lag_messages(ends, begins={(BATCHES, 0): 90, (BATCHES, 1): 50}) == 10
+    begins = {(BATCHES, 0): 90, (BATCHES, 1): 50}
+    assert progress.behind(ends, begins, START_S)[0] == 10
     for offset in range(90, 95):
         progress.handled(_message(offset))
-    assert progress.lag_messages(ends, begins={(BATCHES, 0): 90, (BATCHES, 1): 50}) == 5
+    assert progress.behind(ends, begins, START_S)[0] == 5
 
 
 def test_a_partition_that_went_to_another_worker_and_came_back_is_not_counted_from_before(progress):
     progress.handled(_message(10))
-    assert progress.lag_messages({(BATCHES, 1): 7}, begins={(BATCHES, 1): 7}) == 0
+    assert progress.behind({(BATCHES, 1): 7}, {(BATCHES, 1): 7}, START_S) == (0, 0.0)
     # the other one has handled all but two meanwhile
-    assert progress.lag_messages({(BATCHES, 0): 100}, begins={(BATCHES, 0): 98}) == 2
+    assert progress.behind({(BATCHES, 0): 100}, {(BATCHES, 0): 98}, START_S)[0] == 2
 
 
 def test_seconds_behind_are_the_age_of_the_data_at_hand(progress, clock):
-    assert progress.lag_s(started_s=START_S - 30) == 30
+    ends = {(BATCHES, 0): 100}
+    assert progress.behind(ends, {(BATCHES, 0): 0}, START_S - 30) == (100, 30)
     progress.handled(_message(1, age_s=38.0))
-    assert progress.lag_s(started_s=0) == 38
+    assert progress.behind(ends, {}, 0) == (98, 38)
     clock.now_s += 2
-    assert progress.lag_s(started_s=0) == 40
+    assert progress.behind(ends, {}, 0) == (98, 40)
     progress.handled(_message(2, age_s=-100.0))  # sent by a clock that runs ahead
-    assert progress.lag_s(started_s=0) == 0
+    assert progress.behind(ends, {}, 0) == (97, 0)
+
+
+def test_fresh_messages_of_one_topic_do_not_hide_old_ones_of_another(progress):
+    # given batches of 38 s ago that wait, and summaries that are all handled
+    progress.handled(_message(1, age_s=38.0))
+    progress.handled(FakeMessage("lumiwatch.summaries", 0, 7, START_S))
+    ends = {(BATCHES, 0): 100, ("lumiwatch.summaries", 0): 8}
+    assert progress.behind(ends, {}, 0) == (98, 38)
 
 
 def test_a_report_is_read_as_it_was_written_and_a_later_one_takes_its_place(engine, progress, clock):
