@@ -72,7 +72,7 @@ def read_trees(file: Any, paths: frozenset[str]) -> Iterator[Found]:
     for class_name in sorted({one.class_name for one in ranges}):
         tree = file[f"{class_name}s"]
         names = tree["FullName"].array(library="np")
-        wanted = np.isin(names.astype(str), sorted(paths))
+        wanted = np.fromiter((name in paths for name in names), dtype=np.bool_, count=len(names))
         for one in (one for one in ranges if one.class_name == class_name):
             if one.last >= len(names):
                 raise DqmFileError(

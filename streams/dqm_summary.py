@@ -91,11 +91,14 @@ def read_summaries(path: Path, contract: Contract, *, model: str, simulated: boo
         As `streams.dqm.read_dqm` and `summarise_histograms`; the message names the file.
     """
     _require_histograms(contract)
-    found = read_dqm(path, [spec.path for spec in contract.histograms])
+    found = read_dqm(path, [spec.path for spec in contract.histograms])[::-1]
+    summaries = []
     try:
-        return [summarise_histograms(one, contract, model=model, simulated=simulated) for one in found]
+        while found:  # taken off one by one: a file of many lumisections is not held twice
+            summaries.append(summarise_histograms(found.pop(), contract, model=model, simulated=simulated))
     except (DqmFileError, HistogramError) as error:
         raise type(error)(f"{path}: {error}") from error
+    return summaries
 
 
 def _require_histograms(contract: Contract) -> None:
