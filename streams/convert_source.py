@@ -23,6 +23,8 @@ from streams.errors import ConversionPaused, ConvertError, ExpressionError
 
 _MAGIC: Final = b"root"
 _MAX_NAMES: Final = 30
+_PROBE: Final = 1000
+_UNITS: Final = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 _PIECE: Final = 1 << 20
 _THREADS: Final = 2
 """That unpack baskets; more than two find nothing to do beside the rest of a conversion."""
@@ -123,7 +125,7 @@ class RootSource:
         step = step_size
         if isinstance(step, str):
             first = next(iter(wanted))
-            step = max(1, file[first].num_entries_for(step, filter_name=_among(wanted[first])))
+            step = _events_in(step, file[first], wanted[first])
         with ExitStack() as stack:
             iterators = {}
             for tree, keys in wanted.items():
@@ -160,7 +162,8 @@ def look_into(location: str, tree: str, branches: Sequence[str]) -> RootSource:
             entries = int(file[tree].num_entries)
             known: dict[str, list[str]] = {}
             for where in {tree, *(name.split(":", 1)[0] for name in branches if ":" in name)} & trees:
-                known[where] = file[where].keys()
+                short = {name.removeprefix(f"{where}:") for name in branches}
+                known[where] = _keys_of(file[where], short)
             keys = {name: _locate(location, known, tree, name) for name in branches}
             for other in {where for where, _ in keys.values()}:
                 _check_length(location, tree, entries, other, int(file[other].num_entries))
@@ -183,6 +186,22 @@ def _locate(location: str, known: Mapping[str, Sequence[str]], tree: str, name: 
     if len(short) == 1:
         return where, short[0]
     raise ConvertError(f"{location}: tree '{where}' has no branch '{key}': it has {_listed(known[where])}")
+
+
+def _keys_of(tree: Any, names: set[str]) -> list[str]:
+    """Return the keys of a tree; of an RNTuple that has all these names only them, for it lists slowly."""
+    if "RNTuple" in tree.classname and all(name in tree for name in names):
+        return sorted(names)
+    return list(tree.keys())
+
+
+def _events_in(size: str, tree: Any, keys: set[str]) -> int:
+    """Return how many events take an amount of memory such as ``"16 MB"``, at least one."""
+    if "RNTuple" not in tree.classname:
+        return max(1, int(tree.num_entries_for(size, filter_name=_among(keys))))
+    probe = tree.arrays(filter_name=_among(keys), entry_stop=min(_PROBE, tree.num_entries))
+    number, unit = size.split()
+    return max(1, int(float(number) * _UNITS[unit] * max(len(probe), 1) / max(probe.nbytes, 1)))
 
 
 def _check_tree(location: str, tree: str, trees: set[str]) -> None:
