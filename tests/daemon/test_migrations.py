@@ -5,15 +5,18 @@ On SQLite and on PostgreSQL.
 
 import importlib
 import io
+import json
 import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
-from datetime import UTC, datetime
+import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.operations import Operations
@@ -29,7 +32,13 @@ from daemon.installation import Installation
 from daemon.migrations import HEAD, VERSION_TABLE, recorded_version
 from daemon.migrations.upgrade import VERSIONS, steps, upgrade
 from daemon.migrations.versions import m0001_first_tables as first
+from streams.batch import Batch
+from streams.contract import load_contract
+from streams.history import closed_windows
+from streams.judge import MonitoredModel
 from streams.records import BatchRow, WindowRow
+from streams.summary import summarise
+from streams.windows import Outcome, WindowStore
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -272,6 +281,62 @@ def test_a_database_from_before_versions_is_adopted_if_it_is_the_first_schema(ur
     assert batches_in_windows(engine) == 2
     with Session(engine) as session:
         assert sorted(session.exec(select(BatchRow.sequence)).all()) == [-2, -1]
+
+
+def count_events(contract, inputs, sequence):
+    """Count events as one batch of lumisection 2, in which all scores are 0."""
+    batch = Batch(
+        model="anomaly", contract_name=contract.name, contract_version=contract.version,
+        contract_hash=contract.hash, run=1, lumisection=2, source="a", sequence=sequence, package="p",
+        simulated=True, inputs=inputs, score=np.zeros(len(inputs), dtype=np.int32),
+        accept=np.zeros(len(inputs), dtype=bool), input_names=contract.input_names,
+    )  # fmt: skip
+    return summarise(batch, contract, 5)
+
+
+def old_summary(summary):
+    """Write counts as lumiwatch did before batches had an identity (`LWSUM1`)."""
+    layout = summary.layout
+    counts = (summary.inputs, summary.score, summary.maps)
+    header = {
+        "model": "anomaly", "contract_hash": summary.contract_hash, "run": 1, "lumisection": 2,
+        "package": "p", "sources": [["lumiwatch.batches", 0, 3]], "simulated": True,
+        "n_events": summary.n_events, "n_accept": 0, "input_names": layout.input_names,
+        "minimums": layout.minimums, "maximums": layout.maximums, "maps": layout.maps,
+        "filled": [int(np.count_nonzero(each)) for each in counts],
+    }  # fmt: skip
+    text = json.dumps(header).encode()
+    parts = [len(text).to_bytes(4, "little"), text]
+    for each in counts:
+        bins = np.flatnonzero(each)
+        parts += [bins.astype("<u4").tobytes(), each[bins].astype("<i8").tobytes()]
+    return b"LWSUM1" + zlib.compress(b"".join(parts))
+
+
+def test_a_window_of_an_older_lumiwatch_goes_on_with_new_batches(url, bare, opened):
+    # given a window of the first schema that holds one batch, open, in the format of then
+    contract = load_contract(ROOT / "deploy" / "site" / "models" / "anomaly" / "contract.toml")
+    rng = np.random.default_rng(1)
+    lows, highs = ([getattr(spec, name) for spec in contract.inputs] for name in ("minimum", "maximum"))
+    events = rng.integers(lows, np.array(highs) + 1, (80, len(lows)), dtype=np.int16)
+    old, new = count_events(contract, events[:40], 0), count_events(contract, events[40:], 1)
+    first.METADATA.create_all(bare)
+    add_batch_of_the_first_schema(bare, 2)
+    changed = first.METADATA.tables["stream_windows"].update()
+    with bare.begin() as connection:
+        connection.execute(changed.values(contract_hash=contract.hash, n_events=40, summary=old_summary(old)))
+
+    # when it is upgraded and a new batch comes
+    store = WindowStore(opened(url), models={"anomaly": MonitoredModel(contract)})
+    outcomes = [store.fold_summaries([new], NOW)[0].outcome for _ in range(2)]
+
+    # then it is counted once, in the same window, which closes with both
+    assert outcomes == [Outcome.ADDED, Outcome.REPEATED]
+    assert batches_in_windows(bare) == 2
+    (verdict,) = store.sweep(NOW + timedelta(hours=1))
+    assert verdict.n_events == 80
+    (window,) = closed_windows(bare, "anomaly")
+    assert np.array_equal(window.summary.inputs, count_events(contract, events, 2).inputs)
 
 
 @pytest.mark.parametrize(

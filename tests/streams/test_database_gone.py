@@ -1,4 +1,4 @@
-"""A database that is locked, full or gone for a while: a fold happens whole or not at all, and works later."""
+"""A database that is locked, full or gone: a fold happens whole or not at all, and works again later."""
 
 import sqlite3
 from contextlib import closing

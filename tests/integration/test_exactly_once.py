@@ -1,0 +1,440 @@
+"""Nothing lost, nothing counted twice: workers and connections die at random while a known stream passes.
+
+Three worker processes on the real broker, which they reach through a relay whose connections are cut; two
+models, one with conditions and one without, runs of several lumisections from two sources that send them out
+of order and now and then twice. At the end every window holds what its events give when counted directly.
+
+``LUMIWATCH_TEST_SEED`` plays another game of chance than the one of every day.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+from sqlmodel import func, select
+
+from daemon.database import open_database
+from streams import topics
+from streams.batch import Batch, encode_batch
+from streams.broker import binary_path, die_with_parent, ensure_topics, free_port
+from streams.conditions import Conditions, encode_conditions
+from streams.contract import load_contract
+from streams.database import read_session
+from streams.records import AssessmentRow, BatchRow, WindowRow, WindowState
+from streams.summary import summarise
+from streams.summary_codec import decode_summary
+from streams.verdict import Verdict
+from streams.worker import WorkerSettings
+from tests.support.relay import HOST, Relay
+from tests.support.workers import Workers
+
+SEED = int(os.environ.get("LUMIWATCH_TEST_SEED", "20260501"))
+ANNOUNCED, SILENT = "announced", "silent"  # models with and without conditions
+PACKAGE = "cd" * 32
+RUNS = (401, 402)
+SOURCES = ("east", "west")
+LUMISECTIONS = 18
+SEQUENCES = 15
+EVENTS = 40
+WORKERS = 3
+ROUNDS = 5
+"""Times that all workers are killed: after each, the embedded broker takes ten seconds to share out anew."""
+AHEAD = 100
+"""Batches that the producer is ahead of what is stored."""
+LATENESS_S = 1.5
+PATIENCE_S = 3.0
+LIMIT_S = 240.0
+
+CONTRACT = """
+name = "small"
+version = 1
+tree = "events"
+
+[[objects]]
+name = "met"
+count = 1
+[[objects.quantities]]
+name = "pt"
+expression = "MET_pt"
+lsb = 0.5
+minimum = 0
+maximum = 100
+
+[[objects]]
+name = "jet"
+count = 2
+sort_by = "pt"
+[[objects.quantities]]
+name = "pt"
+expression = "Jet_pt"
+lsb = 0.5
+minimum = 0
+maximum = 255
+[[objects.quantities]]
+name = "eta"
+expression = "Jet_eta"
+lsb = 0.0435
+minimum = -115
+maximum = 115
+[[objects.quantities]]
+name = "phi"
+expression = "Jet_phi"
+lsb = 0.0436
+minimum = 0
+maximum = 143
+"""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to send, and the lumisection that it is about."""
+
+    topic: str
+    value: bytes
+    partition: int
+    place: tuple
+
+
+class Stream:
+    """The messages of the game, in the order in which they are sent, and what they add up to."""
+
+    def __init__(self, contract):
+        self._contract = contract
+        self._draw = random.Random(SEED)
+        self._events = np.random.default_rng(SEED)
+        self.batches = defaultdict(list)
+        for model in (ANNOUNCED, SILENT):
+            for run in RUNS:
+                for lumisection in range(1, LUMISECTIONS + 1):
+                    for source in SOURCES:
+                        for sequence in range(SEQUENCES):
+                            batch = self._batch(model, run, lumisection, source, sequence)
+                            self.batches[model, run, lumisection].append(batch)
+        self.count = sum(len(batches) for batches in self.batches.values())
+
+    def messages(self):
+        """Return what is sent during the game, and what only after its windows have closed."""
+        timed, held_back = [], []
+        for place, batches in self.batches.items():
+            model, run, lumisection = place
+            start = (RUNS.index(run) * LUMISECTIONS + lumisection) * 1.0
+            # now and then a whole lumisection comes much later than its neighbours
+            start += 3.0 if self._draw.random() < 0.15 else 0.0
+            for batch in batches:
+                at = start + self._draw.random() * 1.5 + (0.7 if batch.source == "west" else 0.0)
+                message = self._message(batch)
+                if self._draw.random() < 0.02:
+                    held_back.append(message)
+                    continue
+                timed.append((at, message))
+                if self._draw.random() < 0.08:
+                    timed.append((at + self._draw.random(), message))
+                if self._draw.random() < 0.03:
+                    held_back.append(message)
+            if model == ANNOUNCED:
+                expected = dict(Counter(batch.source for batch in batches))
+                value = encode_conditions(
+                    Conditions(
+                        model=model, run=run, lumisection=lumisection, pileup=40.0, simulated=True,
+                        end_of_lumisection=True, expected=expected,
+                    )
+                )  # fmt: skip
+                timed.append((start + 2.0, Message(topics.CONDITIONS, value, 0, place)))
+        return [message for _, message in sorted(timed, key=lambda entry: entry[0])], held_back
+
+    def expected(self, place):
+        """Count everything of a lumisection directly."""
+        batches = self.batches[place]
+        inputs, score, accept = (
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ("inputs", "score", "accept")
+        )
+        first = batches[0]
+        whole = self._made(first.model, first.run, first.lumisection, "all", 0, (inputs, score, accept))
+        return summarise(whole, self._contract), inputs
+
+    def _message(self, batch):
+        partition = self._draw.randrange(3)
+        place = (batch.model, batch.run, batch.lumisection)
+        return Message(topics.BATCHES, encode_batch(batch), partition, place)
+
+    def _batch(self, model, run, lumisection, source, sequence):
+        columns = [
+            self._events.integers(spec.minimum, spec.maximum + 1, EVENTS, dtype=np.int16)
+            for spec in self._contract.inputs
+        ]
+        score = self._events.integers(0, 2**20, EVENTS, dtype=np.int32)
+        arrays = np.stack(columns, axis=1), score, score > 900_000
+        return self._made(model, run, lumisection, source, sequence, arrays)
+
+    def _made(self, model, run, lumisection, source, sequence, arrays):
+        inputs, score, accept = arrays
+        return Batch(
+            model=model, contract_name=self._contract.name, contract_version=self._contract.version,
+            contract_hash=self._contract.hash, run=run, lumisection=lumisection, source=source,
+            sequence=sequence, package=PACKAGE, simulated=True, inputs=inputs, score=score, accept=accept,
+            input_names=self._contract.input_names,
+        )  # fmt: skip
+
+
+class Game:
+    """Sends the stream, kills what it is told to kill, and looks at the database."""
+
+    def __init__(self, engine, workers, relay, bootstrap):
+        self.engine, self.workers, self.relay = engine, workers, relay
+        self._bootstrap = bootstrap
+        self._draw = random.Random(SEED + 1)
+        self._begun = time.monotonic()
+        self.sent = 0
+        self.cut = 0
+
+    def play(self, messages):
+        """Send everything; kills and the cut are spread over the stream."""
+        rounds = {index * len(messages) // (ROUNDS + 1) for index in range(1, ROUNDS + 1)}
+        batches = 0
+        with self._producer() as send:
+            for index, message in enumerate(messages):
+                send(message)
+                batches += message.topic == topics.BATCHES
+                if index % 20 == 0:
+                    self.wait(lambda sent=batches: self.stored() > 0.9 * sent - AHEAD)
+                if index in rounds:
+                    self._kill_all(batches)
+                if index == len(messages) // 2:
+                    self.cut += self.relay.cut()
+
+    def _kill_all(self, sent):
+        """Kill every worker at some moment of its work, in any order, and two again while they join."""
+        self.wait(lambda: self.stored() > 0.9 * sent - AHEAD + self._draw.randrange(AHEAD // 2))
+        for number in self._draw.sample(range(WORKERS), WORKERS):
+            before, until = self.stored(), time.monotonic() + 0.5
+            more = self._draw.randrange(20)
+            # how far it comes only decides where it is hit
+            while self.stored() < before + more and time.monotonic() < until:
+                time.sleep(0.01)
+            self.workers.kill(number, instance=self._draw.random() < 0.25)
+        for number in self._draw.sample(range(WORKERS), 2):
+            time.sleep(self._draw.random())
+            self.workers.kill(number, instance=self._draw.random() < 0.25)
+
+    def send(self, messages):
+        """Send some more messages, in random order."""
+        with self._producer() as send:
+            for message in self._draw.sample(messages, len(messages)):
+                send(message)
+
+    def wait(self, condition):
+        """Wait for the workers, starting those again that end."""
+        while not condition():
+            self.workers.supervise()
+            assert time.monotonic() < self._begun + LIMIT_S, self.workers.logs()[-6000:]
+            time.sleep(0.05)
+
+    def stored(self):
+        """Return how many batches are counted."""
+        with read_session(self.engine) as session:
+            return session.exec(select(func.count()).select_from(BatchRow)).one()
+
+    def settled(self):
+        """Whether every window is closed and assessed with all that it holds."""
+        with read_session(self.engine) as session:
+            waiting = select(func.count()).select_from(WindowRow)
+            waiting = waiting.where(
+                (WindowRow.state == WindowState.OPEN) | (WindowRow.assessed_events < WindowRow.n_events)
+            )
+            return session.exec(waiting).one() == 0
+
+    def topic(self, name):
+        """Return everything on a topic."""
+        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap, auto_offset_reset="earliest")
+        try:
+            partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name)]
+            consumer.assign(partitions)
+            left, found = sum(consumer.end_offsets(partitions).values()), []
+            while len(found) < left:
+                for records in consumer.poll(timeout_ms=1000).values():
+                    found += [record.value for record in records]
+            return found
+        finally:
+            consumer.close()
+
+    def _producer(self):
+        return _Producer(self)
+
+
+class _Producer:
+    """Sends in the background; what the broker has not confirmed when it is left is sent again."""
+
+    def __init__(self, game):
+        self._game = game
+        self._pending = []
+
+    def __enter__(self):
+        self._client = KafkaProducer(bootstrap_servers=self._game._bootstrap, linger_ms=0)
+        return self._send
+
+    def __exit__(self, kind, error, trace):
+        try:
+            while kind is None and self._pending:
+                pending, self._pending = self._pending, []
+                for message, future in pending:
+                    try:
+                        future.get(timeout=10)
+                    except KafkaError:
+                        self._send(message)
+        finally:
+            self._client.close()
+
+    def _send(self, message):
+        future = self._client.send(message.topic, message.value, partition=message.partition)
+        self._pending.append((message, future))
+        self._game.sent += message.topic == topics.BATCHES
+
+
+@pytest.fixture
+def relay(tmp_path):
+    """Start a broker that sends its clients to a relay; return the relay."""
+    port = free_port()
+    with Relay(port) as relay, (tmp_path / "broker.log").open("ab") as log:
+        broker = subprocess.Popen(
+            [str(binary_path()), "broker"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent(),  # noqa: PLW1509 - it calls prctl and takes no lock
+            env={
+                "PATH": os.environ["PATH"],
+                "LISTENER_URL": f"tcp://{HOST}:{port}",
+                "ADVERTISED_LISTENER_URL": f"tcp://{HOST}:{relay.port}",
+                "STORAGE_ENGINE": "memory://tansu/",
+                "NO_COLOR": "1",
+            },
+        )  # fmt: skip
+        try:
+            yield relay
+        finally:
+            broker.kill()
+            broker.wait()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/site.db"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def game(relay, database_url, tmp_path):
+    bootstrap = f"{HOST}:{relay.port}"
+    _ensure_topics(bootstrap)
+    contract_path = tmp_path / "contract.toml"
+    contract_path.write_text(CONTRACT)
+    settings = WorkerSettings(
+        bootstrap=bootstrap,
+        database_url=database_url,
+        models={name: {"contract": contract_path} for name in (ANNOUNCED, SILENT)},
+        state_dir=tmp_path,
+        allowed_lateness_s=LATENESS_S,
+        source_patience_s=PATIENCE_S,
+        sweep_interval_s=0.25,
+        session_timeout_s=6.6,  # the embedded broker lets a join take six
+    )
+    engine = open_database(database_url)
+    workers = Workers(settings, tmp_path / "workers")
+    try:
+        yield Game(engine, workers, relay, bootstrap)
+    finally:
+        workers.stop()
+        engine.dispose()
+
+
+def _ensure_topics(bootstrap):
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            ensure_topics(bootstrap, {topics.BATCHES: 3, topics.SUMMARIES: 2})
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.mark.slow
+def test_whatever_dies_every_event_is_counted_exactly_once(game, tmp_path):
+    # given a stream whose counts are known, and three workers
+    stream = Stream(load_contract(tmp_path / "contract.toml"))
+    messages, held_back = stream.messages()
+    for number in range(WORKERS):
+        game.workers.start(number, instance=number == 0)
+
+    # when workers are killed all the while, every connection is cut once, and some batches come at last
+    game.play(messages)
+    game.wait(game.settled)
+    before = game.stored()
+    game.send(held_back)
+    game.wait(lambda: game.stored() >= stream.count and game.settled())
+    game.wait(lambda: len(game.topic(topics.SUMMARIES)) >= game.sent)
+    game.wait(game.settled)
+
+    # then something did happen
+    with read_session(game.engine) as session:
+        windows = session.exec(select(WindowRow)).all()
+        assessed = session.exec(select(AssessmentRow)).all()
+    summaries = len(game.topic(topics.SUMMARIES))
+    letters = game.topic(topics.DEAD_LETTERS)
+    late = sum(window.late_events for window in windows)
+    record = (
+        f"seed {SEED}: {stream.count} batches in {len(windows)} windows; {game.sent} messages sent, "
+        f"{before} counted before the last {len(held_back)}; {game.workers.killed} workers killed, "
+        f"{game.workers.ended} ended by themselves, {game.cut} connections cut; {summaries - game.sent} "
+        f"batches delivered again, {summaries - stream.count} summaries repeated; {late} events late, "
+        f"{sum(window.revision - 1 for window in windows)} windows assessed again"
+    )
+    sys.stdout.write(f"\n{record}\n")
+    assert stream.count >= 2000
+    assert game.workers.killed >= 20
+    assert game.cut > 0
+    assert summaries > stream.count
+    assert late > 0
+    assert letters == []
+
+    # and every batch is counted once
+    assert game.stored() == stream.count
+    assert {(row.model, row.run, row.lumisection) for row in windows} == set(stream.batches)
+    for row in windows:
+        _check(row, *stream.expected((row.model, row.run, row.lumisection)))
+
+    # and every lumisection has exactly one first verdict, stored and on the topic
+    first = Counter((row.model, row.run, row.lumisection) for row in assessed if row.revision == 1)
+    assert first == dict.fromkeys(stream.batches, 1)
+    latest = {row.window_id: row for row in sorted(assessed, key=lambda row: row.id)}
+    assert all(latest[row.id].revision == row.revision for row in windows)
+    game.wait(lambda: _published(game) == {row.verdict_id for row in assessed})
+
+
+def _check(row, expected, inputs):
+    counted = decode_summary(row.summary)
+    place = (row.model, row.run, row.lumisection)
+    assert (row.n_batches, row.n_events) == (len(SOURCES) * SEQUENCES, inputs.shape[0]), place
+    assert (counted.n_events, counted.n_accept) == (expected.n_events, expected.n_accept), place
+    assert np.array_equal(counted.inputs, expected.inputs), place
+    assert np.array_equal(counted.score, expected.score), place
+    assert np.array_equal(counted.maps, expected.maps), place
+    # and once more by other means than our own
+    for index, minimum in enumerate(counted.layout.minimums):
+        codes = np.bincount(inputs[:, index] - minimum, minlength=counted.codes(index).size)
+        assert np.array_equal(counted.codes(index), codes), place
+    if row.model == ANNOUNCED:
+        assert row.complete, place
+
+
+def _published(game):
+    return {Verdict.model_validate_json(value).id for value in game.topic(topics.VERDICTS)}
