@@ -131,6 +131,7 @@ def _extend(session: Session, incident: IncidentRecord, action: Extend, now: dat
         )
     if INTEGRITY not in action.new_families:
         return Intake(new=True)
+    incident.reason = verdict.reason  # what the incident is about has changed
     withdrawn = withdraw_waiting(
         session, incident, "Withdrawn: the firmware is at fault, which no retraining mends.", now=now
     )

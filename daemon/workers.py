@@ -55,16 +55,15 @@ def _view(report: WorkerReport, now: datetime) -> WorkerView:
     stale = report.stale(now)
     behind = not stale and report.lag_s > BEHIND_S and report.lag_messages > 0
     if stale:
-        words = (
-            f"Worker {report.worker} has said nothing for {_duration((now - report.seen_at).total_seconds())}"
-        )
+        silent_s = (now - report.seen_at).total_seconds()
+        words = f"Worker {report.worker!r} has said nothing for {_duration(silent_s)}"
     elif behind:
         words = (
-            f"Worker {report.worker} is {report.lag_messages:,} messages "
-            f"({_duration(report.lag_s)}, {report.lag_lumisections:.0f} lumisections) behind"
+            f"Worker {report.worker!r} is {report.lag_messages:,} messages "
+            f"({_duration(report.lag_s)}, {report.lag_lumisections:.1f} lumisections) behind"
         )
     else:
-        words = f"Worker {report.worker} keeps up"
+        words = f"Worker {report.worker!r} keeps up"
     return WorkerView(
         worker=report.worker,
         host=report.host,

@@ -136,6 +136,7 @@ def test_a_fault_found_during_a_drift_replaces_the_proposal_to_retrain(
     assert "no retraining mends" in old.outcome
     assert intake.start_responses == ("anomaly-1-r2",)
     assert intake.wake_responses == (RESPONSE,)
+    assert queries.incident(engine, "anomaly-1").reason.startswith("Firmware fault")
     # and is asked for only once
     assert take_verdict(engine, site, faulty(65), now=clock()).start_responses == ()
 

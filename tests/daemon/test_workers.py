@@ -47,14 +47,14 @@ def test_a_worker_that_cannot_keep_up_says_by_how_much(engine: Engine, tell):
     tell(lag_messages=12_400, lag_s=38.2)
     (view,) = workers(engine, NOW)
     assert view.behind
-    assert view.words == "Worker worker is 12,400 messages (38 s, 2 lumisections) behind"
+    assert view.words == "Worker 'worker' is 12,400 messages (38 s, 1.6 lumisections) behind"
 
 
 def test_a_worker_with_a_little_work_at_hand_keeps_up(engine: Engine, tell):
     tell(lag_messages=12, lag_s=0.4)
     (view,) = workers(engine, NOW)
     assert not view.behind
-    assert view.words == "Worker worker keeps up"
+    assert view.words == "Worker 'worker' keeps up"
     assert view.lumisections == {"anomaly": 7}
 
 
@@ -64,7 +64,7 @@ def test_a_silent_worker_is_stale_whatever_it_said_last(engine: Engine, tell):
     one, two = workers(engine, NOW)
     assert not one.stale
     assert (two.stale, two.behind) == (True, False)
-    assert two.words == "Worker two has said nothing for 5 min"
+    assert two.words == "Worker 'two' has said nothing for 5 min"
 
 
 def test_metrics_follow_the_reports(engine: Engine, tell):
