@@ -24,11 +24,12 @@ __all__ = ["WorkerModel", "WorkerSettings", "load_settings", "main", "run_worker
 logger = logging.getLogger(__name__)
 
 EXIT_SETTINGS: Final = 2
+EXIT_INTERRUPTED: Final = 130
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> None:
-    """Run a worker in this process until SIGTERM or SIGINT. Ends in `SystemExit`: 0 after a signal, else 1.
+    """Run a worker in this process until a signal. Ends in `SystemExit`: 0 after SIGTERM, 130 after SIGINT.
 
     Parameters
     ----------
@@ -48,13 +49,29 @@ def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> 
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     app = build_app(settings, emulators)
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
-    faust.Worker(
+    worker = _Worker(
         app,
         override_logging=False,
         redirect_stdouts=False,
         quiet=True,
         workdir=str(settings.state_dir),
-    ).execute_from_commandline()
+    )
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        if worker.interrupted and not end.code:
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        raise
+
+
+class _Worker(faust.Worker):  # type: ignore[misc] # the engine has no types
+    """The engine's worker, which remembers that it was Ctrl-C that ended it."""
+
+    interrupted = False
+
+    def _on_sigint(self) -> None:
+        self.interrupted = True
+        super()._on_sigint()
 
 
 def start_worker(settings: WorkerSettings, *, log: Path) -> "subprocess.Popen[bytes]":

@@ -1,5 +1,6 @@
 """Every client speaks TLS and SASL, end to end; what is wrong is said in one line and at once."""
 
+import signal
 import time
 from datetime import UTC, datetime
 
@@ -214,6 +215,9 @@ def test_a_worker_reads_and_writes_over_tls_with_a_password(
             assert worker.poll() is None, (tmp_path / "worker.log").read_text()
             assert time.monotonic() < deadline, "the worker did not get there in time"
             time.sleep(0.05)
+        # and Ctrl-C ends it as it ends other commands
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == 130
     finally:
         worker.kill()
         worker.wait()
