@@ -7,7 +7,7 @@ is a whole ROOT object. Only the entries asked for are interpreted. The layout i
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from uproot.source.cursor import Cursor
 
 from streams.dqm_root import Found, histogram_of
 from streams.errors import DqmFileError
-from streams.histogram_counts import Histogram
 
 INDICES: Final = "Indices"
 NO_ELEMENTS: Final = 1000
@@ -73,15 +72,20 @@ def read_trees(file: Any, paths: frozenset[str]) -> Iterator[Found]:
         tree = file[f"{class_name}s"]
         names = tree["FullName"].array(library="np")
         wanted = np.fromiter((name in paths for name in names), dtype=np.bool_, count=len(names))
+        entries: dict[int, list[Range]] = {}
         for one in (one for one in ranges if one.class_name == class_name):
             if one.last >= len(names):
                 raise DqmFileError(
                     f"{INDICES} points at entry {one.last} of {class_name}s, which has {len(names)}: "
                     "the file is broken, write it again"
                 )
-            for entry in one.first + np.flatnonzero(wanted[one.first : one.last + 1]):
-                path = str(names[entry])
-                yield one.run, one.lumisection, path, read_value(tree["Value"], int(entry), class_name, path)
+            for offset in np.flatnonzero(wanted[one.first : one.last + 1]):
+                entries.setdefault(one.first + int(offset), []).append(one)
+        for entry, unread in read_values(tree["Value"], sorted(entries), class_name):
+            path = str(names[entry])
+            histogram = histogram_of(unread.model(), class_name, path)
+            for one in entries[entry]:
+                yield one.run, one.lumisection, path, histogram
 
 
 def read_indices(tree: Any) -> list[Range]:
@@ -109,11 +113,28 @@ def read_indices(tree: Any) -> list[Range]:
     return ranges
 
 
-def read_value(branch: Any, entry: int, class_name: str, path: str) -> Histogram:
-    """Read the histogram of one entry of the branch ``Value``."""
+def read_values(branch: Any, entries: Sequence[int], class_name: str) -> Iterator[tuple[int, "UnreadObject"]]:
+    """Read entries of the branch ``Value``, each basket once.
+
+    Parameters
+    ----------
+    branch
+        Branch of whole objects.
+    entries
+        Numbers of the entries, rising.
+    class_name
+        Class of the objects.
+    """
     interpretation = AsObjects(WholeObject(class_name))
-    found = branch.array(interpretation, entry_start=entry, entry_stop=entry + 1, library="np")
-    return histogram_of(found[0].model(), class_name, path)
+    start = stop = 0
+    found: npt.NDArray[np.object_] = np.empty(0, dtype=object)
+    baskets = np.asarray(branch.entry_offsets)
+    for entry in entries:
+        if entry >= stop:
+            place = int(np.searchsorted(baskets, entry, side="right"))
+            start, stop = int(baskets[place - 1]), int(baskets[place])
+            found = branch.array(interpretation, entry_start=start, entry_stop=stop, library="np")
+        yield entry, found[entry - start]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,4 +204,4 @@ class WholeObject(AsContainer):  # type: ignore[misc]  # uproot publishes no typ
     ) -> UnreadObject:
         """Keep the bytes of one entry, and where they lie in their basket, which references count from."""
         data = np.asarray(chunk.raw_data, dtype=np.uint8)
-        return UnreadObject(self._class_name, data, cursor.origin, dict(context), file)
+        return UnreadObject(self._class_name, data, cursor.origin, context, file)

@@ -11,7 +11,7 @@ from uproot.writing.identify import to_TAxis, to_TH1x
 
 from streams.contract import parse_contract
 from streams.dqm import read_dqm, source_of
-from streams.dqm_io import read_value
+from streams.dqm_io import read_values
 from streams.dqm_root import histogram_of
 from streams.dqm_summary import read_summaries
 from streams.errors import DqmFileError, HistogramError, StreamsError
@@ -89,7 +89,8 @@ def test_a_histogram_that_root_wrote_into_a_branch_is_read_as_the_one_beside_it(
     # given a file of ROOT with a TH2F in a branch of its own, which refers to classes named before
     with uproot.open(data_path("uproot-issue-tbranch-of-th2.root")) as file:
         beside = file["g4SimHits/h"].values(flow=True).T
-        found = read_value(file["g4SimHits/tree"]["histogram"], 0, "TH2F", "S/h")
+        ((_, unread),) = read_values(file["g4SimHits/tree"]["histogram"], [0], "TH2F")
+        found = histogram_of(unread.model(), "TH2F", "S/h")
 
     assert found.kind == "th2"
     assert found.contents.shape == beside.shape

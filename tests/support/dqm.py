@@ -58,6 +58,9 @@ ONE_CONTRACT = (
 )
 """Lists `PT` alone."""
 
+BASKET = 3
+"""Entries of a basket of the DQMIO files written here."""
+
 Layout = Literal["whole", "named", "headless"]
 
 
@@ -173,13 +176,14 @@ def write_dqmio(
         )
         for name, held in entries.items():
             file.mktree(f"{name}s", {"FullName": "string", "Value": "var * uint8"})
-            file[f"{name}s"].extend(
-                {
-                    "FullName": ak.Array([element for element, _ in held]),
-                    "Value": ak.Array([np.frombuffer(data, dtype=np.uint8) for _, data in held]),
-                }
-            )
-    return path
+            for start in range(0, len(held), BASKET):  # each becomes a basket of its own
+                part = held[start : start + BASKET]
+                file[f"{name}s"].extend(
+                    {
+                        "FullName": ak.Array([element for element, _ in part]),
+                        "Value": ak.Array([np.frombuffer(data, dtype=np.uint8) for _, data in part]),
+                    }
+                )
 
 
 def _bytes(data: bytes, name: str, layout: Layout) -> bytes:
