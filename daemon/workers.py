@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.views import WorkerView
+from streams.topics import BATCHES, CONDITIONS, SUMMARIES
 from streams.worker_status import WorkerReport, worker_reports
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _GAUGES: Final = (
     ("lumiwatch_worker_events_per_second", "Events counted per second of late.", "events_per_s"),
     ("lumiwatch_worker_resident_memory_bytes", "Memory in use.", "rss_bytes"),
 )
+_REFUSED_FROM: Final = (BATCHES, SUMMARIES, CONDITIONS)
 _COUNTERS: Final = {
     "batches": "Batches counted.",
     "summaries": "Summaries read.",
@@ -37,7 +39,6 @@ _COUNTERS: Final = {
     "late": "Summaries that came after their window had closed.",
     "conditions": "Conditions read.",
     "verdicts": "Verdicts published.",
-    "dead_letters": "Messages refused.",
     "recorder_kept": "Events written for retraining.",
     "recorder_thinned": "Events not written because their lumisection has enough.",
     "recorder_dropped": "Events not written because the disk did not keep up.",
@@ -129,8 +130,15 @@ def _families(reports: list[WorkerReport], models: frozenset[str], now: datetime
         for name in models:
             progress = report.models.get(name)
             model_lag.add_metric([report.worker, name], progress.lag_s if progress is not None else 0.0)
+    refused = CounterMetricFamily(
+        "lumiwatch_worker_dead_letters", "Messages refused, by their topic.", labels=["worker", "topic"]
+    )
+    for report in reports:
+        for topic in _REFUSED_FROM:
+            refused.add_metric([report.worker, topic], report.counters.get(f"dead_letters.{topic}", 0))
     yield up
     yield model_lag
+    yield refused
     for name, text in _COUNTERS.items():
         counter = CounterMetricFamily(f"lumiwatch_worker_{name}", text, labels=["worker"])
         for report in reports:

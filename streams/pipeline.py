@@ -126,6 +126,7 @@ class Pipeline:
         self._database = ThreadPoolExecutor(1, "lumiwatch-database")
         self._publishing = asyncio.Lock()
         self.counters = Counters()
+        self.refused: dict[str, int] = {}  # topic -> messages of it that became dead letters
 
     async def count(self, events: Sequence[Any]) -> list[_Counted]:
         """Turn batches into their summaries; `deliver` does the rest."""
@@ -315,6 +316,7 @@ class Pipeline:
         )
         await _send(self._topics.dead_letters, message.topic.encode(), encode_dead_letter(letter))
         self.counters.dead_letters += 1
+        self.refused[message.topic] = self.refused.get(message.topic, 0) + 1
 
     async def _in_database(self, work: Callable[[], _Result]) -> _Result:
         return await self._in_thread(self._database, work)

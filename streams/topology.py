@@ -199,6 +199,7 @@ def _counted(
     """Return what a worker has done since it started, by the names under which it is exported."""
     done = dict(vars(pipeline.counters))
     kept = RecorderCounters() if recorder is None else recorder.counters
+    done |= {f"dead_letters.{topic}": count for topic, count in pipeline.refused.items()}
     done |= {f"recorder_{name}": value for name, value in vars(kept).items()}
     done["integrity_failures"] = 0 if integrity is None else integrity.failures
     return done

@@ -33,7 +33,7 @@ def tell(engine: Engine):
             "lag_s": 0.0,
             "events_per_s": 120_000.4,
             "rss_bytes": 300 << 20,
-            "counters": {"batches": 17, "dead_letters": 2},
+            "counters": {"batches": 17, "dead_letters": 2, "dead_letters.lumiwatch.batches": 2},
             "models": {"anomaly": ModelProgress(run=1, lumisection=7, lag_s=3.5)},
         }
         report = WorkerReport(**(content | changes))
@@ -82,7 +82,8 @@ def test_metrics_follow_the_reports(engine: Engine, tell):
         'lumiwatch_worker_up{worker="worker"} 1.0',
         'lumiwatch_worker_up{worker="gone"} 0.0',
         'lumiwatch_worker_batches_total{worker="worker"} 17.0',
-        'lumiwatch_worker_dead_letters_total{worker="worker"} 2.0',
+        'lumiwatch_worker_dead_letters_total{topic="lumiwatch.batches",worker="worker"} 2.0',
+        'lumiwatch_worker_dead_letters_total{topic="lumiwatch.summaries",worker="worker"} 0.0',
         'lumiwatch_worker_late_total{worker="worker"} 0.0',  # there from the start
         'lumiwatch_worker_recorder_dropped_total{worker="worker"} 0.0',
         'lumiwatch_worker_model_lag_seconds{model="anomaly",worker="worker"} 3.5',
