@@ -28,8 +28,9 @@ from streams.database import read_session, write_session
 from streams.errors import MalformedMessage
 from streams.folding import Folded, Outcome, Place, fold
 from streams.judge import Judge, MonitoredModel
+from streams.layout import layout_of
 from streams.records import AssessmentRow, ConditionsRow, WindowRow, WindowState
-from streams.summary import Summary, layout_of
+from streams.summary import Summary
 from streams.verdict import Verdict
 
 __all__ = ["Folded", "Outcome", "Place", "Waiting", "WindowStore"]
