@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from streams.assessment import Assessment, AssessmentSettings, assess
 from streams.conditions import Conditions
@@ -21,8 +21,8 @@ from streams.reference_store import approved_reference_id
 from streams.summary_codec import decode_summary
 from streams.verdict import Verdict, VerdictChain
 
-CHAIN_MEMORY: Final = 5000
-"""Stored assessments that a rebuilt chain looks back on."""
+CHAIN_MEMORY: Final = 2000
+"""Stored assessments that a rebuilt chain looks back on: thirteen hours, folded in a fifth of a second."""
 KEPT_REFERENCES: Final = 8
 
 
@@ -99,8 +99,7 @@ class Judge:
         model = windows[0][0].model
         chain = self._caught_up(session, model)
         assessments = {
-            _place(window): self._assessed(session, window, conditions, now)
-            for window, conditions in windows
+            _place(window): self._assessed(session, window, conditions, now) for window, conditions in windows
         }
         verdicts: dict[tuple[int, int, int], Verdict] = {}
         for place, assessment in assessments.items():
@@ -193,14 +192,18 @@ def _refolded(
     -------
     The chain, and the verdicts on the added windows.
     """
+    last_id = session.exec(select(func.max(AssessmentRow.id)).where(AssessmentRow.model == model)).one() or 0
     rows = session.exec(
-        select(AssessmentRow)
+        select(
+            AssessmentRow.run, AssessmentRow.lumisection, AssessmentRow.window_id, AssessmentRow.assessment
+        )
         .where(AssessmentRow.model == model)
-        .options(defer(AssessmentRow.verdict))  # type: ignore[arg-type] # SQLModel declares columns as values
         .order_by(col(AssessmentRow.id).desc())
         .limit(CHAIN_MEMORY)
     ).all()
-    stored = {_place(row): row.assessment for row in reversed(rows)}
+    stored = {
+        (run, lumisection, window): assessment for run, lumisection, window, assessment in reversed(rows)
+    }
     # a window from before this memory, or of a run from before it, is judged by itself
     forgotten = {
         place: assessment
@@ -210,7 +213,7 @@ def _refolded(
     runs = {run: None for run, _, _ in (*stored, *added)}
     rank = {run: number for number, run in enumerate(runs)}
     sequence = sorted({*stored, *added} - {*forgotten}, key=lambda place: (rank[place[0]], place))
-    chain = _Chain(last_id=_stored_id(rows[0].id) if rows else 0)
+    chain = _Chain(last_id=last_id)
     verdicts = {place: VerdictChain().update(assessment) for place, assessment in forgotten.items()}
     for place in sequence:
         if place in added:

@@ -58,6 +58,7 @@ class WindowRow(SQLModel, table=True):
         # asked for every second: closed windows with late data, and the few that are open
         Index(
             "ix_stream_windows_unassessed",
+            "state",
             "model",
             sqlite_where=text("assessed_events < n_events"),
             postgresql_where=text("assessed_events < n_events"),

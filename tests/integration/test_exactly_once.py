@@ -45,8 +45,10 @@ LUMISECTIONS = 18
 SEQUENCES = 15
 EVENTS = 40
 WORKERS = 3
-ROUNDS = 5
+ROUNDS = 3
 """Times that all workers are killed: after each, the embedded broker takes ten seconds to share out anew."""
+KILLS_JOINING = 5
+"""Kills after each round, while the workers that were started again join their group."""
 AHEAD = 100
 """Batches that the producer is ahead of what is stored."""
 LATENESS_S = 1.5
@@ -212,7 +214,7 @@ class Game:
                     self.cut += self.relay.cut()
 
     def _kill_all(self, sent):
-        """Kill every worker at some moment of its work, in any order, and two again while they join."""
+        """Kill every worker at some moment of its work, in any order, and some again while they join."""
         self.wait(lambda: self.stored() > 0.9 * sent - AHEAD + self._draw.randrange(AHEAD // 2))
         for number in self._draw.sample(range(WORKERS), WORKERS):
             before, until = self.stored(), time.monotonic() + 0.5
@@ -221,7 +223,8 @@ class Game:
             while self.stored() < before + more and time.monotonic() < until:
                 time.sleep(0.01)
             self.workers.kill(number, instance=self._draw.random() < 0.25)
-        for number in self._draw.sample(range(WORKERS), 2):
+        for _ in range(KILLS_JOINING):
+            number = self._draw.randrange(WORKERS)
             time.sleep(self._draw.random())
             self.workers.kill(number, instance=self._draw.random() < 0.25)
 

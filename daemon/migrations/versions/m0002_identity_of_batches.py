@@ -61,7 +61,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_stream_windows_unassessed",
         "stream_windows",
-        ["model"],
+        ["state", "model"],
         sqlite_where=unassessed,
         postgresql_where=unassessed,
     )
