@@ -184,6 +184,7 @@ def write_dqmio(
                         "Value": ak.Array([np.frombuffer(data, dtype=np.uint8) for _, data in part]),
                     }
                 )
+    return path
 
 
 def _bytes(data: bytes, name: str, layout: Layout) -> bytes:
