@@ -10,7 +10,7 @@ import numpy as np
 from streams.fill import fill_columns, plan_fill
 from streams.layout import fill, layout_of
 from tests.benchmarks.events import BATCH_EVENTS, even_inputs, example_contract, sparse_inputs
-from tests.benchmarks.row import Row, best_seconds
+from tests.benchmarks.row import Row, best_cpu_seconds
 
 NS = 1e9
 
@@ -49,10 +49,10 @@ def _rows(contract, kind, inputs, repeats):
         raise AssertionError("fill and boost-histogram disagree")
     score = np.arange(len(inputs), dtype=np.int32)
     per_value = NS / inputs.size
-    ours = best_seconds(lambda: fill_columns(inputs, plan), repeats) * per_value
-    numpy_ns = best_seconds(lambda: by_numpy(columns, layout), repeats) * per_value
-    boost_ns = best_seconds(lambda: by_boost(columns, axes), repeats) * per_value
-    everything = best_seconds(lambda: fill(inputs, score, contract), repeats) * per_value
+    ours = best_cpu_seconds(lambda: fill_columns(inputs, plan), repeats) * per_value
+    numpy_ns = best_cpu_seconds(lambda: by_numpy(columns, layout), repeats) * per_value
+    boost_ns = best_cpu_seconds(lambda: by_boost(columns, axes), repeats) * per_value
+    everything = best_cpu_seconds(lambda: fill(inputs, score, contract), repeats) * per_value
     name = f"{len(inputs)} x {inputs.shape[1]}, {kind}"
     return [
         Row(
@@ -91,7 +91,7 @@ def run(quick):
     contract = example_contract()
     rows = []
     for n_events in (1000,) if quick else (BATCH_EVENTS, 200_000):
-        repeats = 2 if quick else 30 if n_events == BATCH_EVENTS else 7
+        repeats = 2 if quick else 40 if n_events == BATCH_EVENTS else 15
         for kind, make in (("objects missing", sparse_inputs), ("all codes alike", even_inputs)):
             rows += _rows(contract, kind, make(contract, n_events), repeats)
     return rows
