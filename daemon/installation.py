@@ -122,6 +122,7 @@ class Installation:
         self._say = say or _say
         self._supervisor = Supervisor(self.site.state_dir / "logs", self._say)
         self._broker: BoundedBroker | None = None
+        self._broker_problem: str | None = None
 
     def __enter__(self) -> Self:
         """Upgrade the database, start the embedded broker unless one is configured, and create the topics.
@@ -147,6 +148,8 @@ class Installation:
                 self._override({"kafka": {"bootstrap": bootstrap}})
                 write_atomically(self.site.broker_file, bootstrap.encode())
                 stack.callback(self.site.broker_file.unlink, missing_ok=True)
+                self.site.broker_problem_file.unlink(missing_ok=True)  # of an installation that was killed
+                stack.callback(self.site.broker_problem_file.unlink, missing_ok=True)
             ensure_topics(
                 bootstrap,
                 kafka.partitions,
@@ -230,6 +233,7 @@ class Installation:
                 f"(log: {self.site.state_dir / 'logs' / 'broker.log'}): start again; "
                 "everything that was counted or decided is kept"
             )
+        self._tell_broker_problem()
         self._supervisor.check()
 
     def watch(self) -> None:
@@ -237,6 +241,16 @@ class Installation:
         while True:
             self.check()
             time.sleep(_LOOK_INTERVAL_S)
+
+    def _tell_broker_problem(self) -> None:
+        """Let the daemon know why producers wait, so that the console can say it."""
+        if self._broker is None or self._broker.status.problem == self._broker_problem:
+            return
+        self._broker_problem = self._broker.status.problem
+        if self._broker_problem is None:
+            self.site.broker_problem_file.unlink(missing_ok=True)
+        else:
+            write_atomically(self.site.broker_problem_file, self._broker_problem.encode())
 
     def _start(self, name: str, *command: str) -> Child:
         arguments = ["-m", "daemon.cli", *command, "--site", str(self._folder)]

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
 from types import FrameType
@@ -124,7 +124,7 @@ def build_daemon(site: Site, *, port: int | None = None) -> Daemon:
         authenticator=authenticator,
         metrics=metrics,
         board_status=workbench.board_status,
-        checks={"database": _database_check(engine), "broker": _broker_check(consumer)},
+        checks={"database": _database_check(engine), "broker": _broker_check(site, consumer)},
         clock=utc_now,
     )
     alerts = build_alerts(
@@ -297,10 +297,13 @@ def _database_check(engine: Engine) -> Check:
     return check
 
 
-def _broker_check(consumer: VerdictConsumer | None) -> Check:
+def _broker_check(site: Site, consumer: VerdictConsumer | None) -> Check:
     def check() -> str | None:
         if consumer is None:
             return "none configured: set kafka.bootstrap, or start with `lumiwatch up`"
+        if consumer.problem is None and site.settings.kafka.bootstrap is not None:
+            with suppress(FileNotFoundError):
+                return site.broker_problem_file.read_text(encoding="utf-8")
         return consumer.problem
 
     return check

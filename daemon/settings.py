@@ -291,6 +291,11 @@ class Site:
         return self.state_dir / "broker-address"
 
     @property
+    def broker_problem_file(self) -> Path:
+        """Where `lumiwatch up` says why its embedded broker makes producers wait; absent if not."""
+        return self.state_dir / "broker-problem"
+
+    @property
     def address_file(self) -> Path:
         """Where the running daemon says at which address it answers; gone when it has stopped."""
         return self.state_dir / "daemon-address"
