@@ -7,8 +7,6 @@ they are. This module opens no database and no network connection, and reads no 
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,6 +19,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from daemon.errors import SettingsError
 from daemon.kafka_settings import KafkaSettings
+from daemon.toml_files import explain, merge, origin, read_toml
 from streams.contract import Contract, load_contract
 from streams.errors import StreamsError
 from streams.kafka_settings import KafkaSecurity
@@ -335,11 +334,11 @@ def load_site(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Site
     """
     file = path / SITE_FILE if path.is_dir() or path.suffix != ".toml" else path
     folder = file.parent.resolve()
-    content = _merge(_read_toml(file), overrides or {})
+    content = merge(read_toml(file), overrides or {})
     try:
         settings = SiteSettings(**content)
     except ValidationError as error:
-        raise SettingsError(_explain(_origin(file, error), error)) from error
+        raise SettingsError(explain(origin(file, error), error)) from error
     except SourceError as error:
         raise SettingsError(
             f"environment: {error}: set the keys of a section one by one, for example LUMIWATCH_CONSOLE__PORT"
@@ -360,9 +359,9 @@ def _load_models(folder: Path) -> dict[str, SiteModel]:
     models: dict[str, SiteModel] = {}
     for file in files:
         try:
-            settings = ModelSettings(**_read_toml(file))
+            settings = ModelSettings(**read_toml(file))
         except ValidationError as error:
-            raise SettingsError(_explain(file, error)) from error
+            raise SettingsError(explain(file, error)) from error
         if settings.name != file.parent.name:
             raise SettingsError(
                 f"{file}: name = {settings.name!r}, but its folder is {file.parent.name!r}; make them equal"
@@ -397,45 +396,3 @@ def _check_operators(file: Path, settings: SiteSettings, models: Mapping[str, Si
                 f"but {file.name} has no [operators.{strangers[0]}]; add it with its token_file "
                 f"(known: {', '.join(sorted(known))})"
             )
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"{file}: no such file; give a site folder (deploy/site is an example)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{file}: cannot be read ({error}); check the file and its permissions"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file}: not valid TOML ({error}); mend that line") from error
-
-
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = _merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _origin(file: Path, error: ValidationError) -> Path | str:
-    """Tell whether the first wrong key was set in the environment, which wins over the file."""
-    path = "__".join(str(part) for part in error.errors()[0]["loc"])
-    variable = f"LUMIWATCH_{path}".upper()
-    return f"environment variable {variable}" if variable in {name.upper() for name in os.environ} else file
-
-
-def _explain(file: Path | str, error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
-    cause = {
-        "missing": "is missing: add it",
-        "extra_forbidden": "is unknown: remove it or correct its name",
-    }.get(first["type"], first["msg"].removeprefix("Value error, "))
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{file}: key {key}: {cause}{more}"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streams.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch, encode_batch
+from streams.batch import MAX_BATCH_BYTES, Batch, encode_batch
 from streams.broker import check_let_in
 from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
 from streams.contract import Contract
@@ -26,8 +26,18 @@ from streams.dataset import Dataset
 from streams.effects import Effect
 from streams.errors import BrokerError, ReplayError
 from streams.kafka_settings import PLAINTEXT, KafkaSecurity
-from streams.resample import resample
+from streams.replay_events import check_split, lumisection_events, replay_lumisections
 from streams.topics import BATCHES, CONDITIONS
+
+__all__ = [
+    "FirmwareOutput",
+    "ReplayReport",
+    "ReplaySettings",
+    "Replayer",
+    "lumisection_events",
+    "parse_rate",
+    "replay_lumisections",
+]
 
 LUMISECTION_S = 23.3104
 DELIVERY_TIMEOUT_S = 120.0
@@ -116,7 +126,7 @@ class ReplaySettings:
             raise ReplayError(f"rate {self.seconds_per_lumisection} s per lumisection: give 0 or more")
         if self.sources < 1 or self.lookahead < 0:
             raise ReplayError(f"{self.sources} sources, lookahead {self.lookahead}: give at least 1, and 0")
-        _check_split(self.events_per_lumisection, self.sources * self.batches_per_lumisection)
+        check_split(self.events_per_lumisection, self.sources * self.batches_per_lumisection)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -134,61 +144,6 @@ class ReplayReport:
     batches: int
     events: int
     last: int | None
-
-
-def lumisection_events(
-    dataset: Dataset,
-    contract: Contract,
-    *,
-    run: int,
-    lumisection: int,
-    n_events: int,
-    effects: Sequence[Effect] = (),
-    seed: int = 0,
-) -> npt.NDArray[np.int16]:
-    """Return the events of one lumisection: int16, shape (n_events, n_inputs).
-
-    The same seed, run and lumisection give the same events.
-    """
-    rng = np.random.default_rng([seed, run, lumisection])
-    inputs = resample(dataset, contract, n_events, rng)
-    for effect in effects:
-        inputs = effect.apply(inputs, contract, lumisection, rng)
-    return inputs
-
-
-def replay_lumisections(
-    dataset: Dataset,
-    contract: Contract,
-    *,
-    run: int,
-    first: int,
-    last: int,
-    events_per_lumisection: int,
-    batches_per_lumisection: int = 1,
-    effects: Sequence[Effect] = (),
-    seed: int = 0,
-) -> Iterator[tuple[int, npt.NDArray[np.int16]]]:
-    """Yield ``(lumisection, inputs)`` for every batch, lumisections `first` to `last` included.
-
-    Raises
-    ------
-    ReplayError
-        Events and batches do not fit together.
-    """
-    _check_split(events_per_lumisection, batches_per_lumisection)
-    for lumisection in range(first, last + 1):
-        inputs = lumisection_events(
-            dataset,
-            contract,
-            run=run,
-            lumisection=lumisection,
-            n_events=events_per_lumisection,
-            effects=effects,
-            seed=seed,
-        )
-        for part in np.array_split(inputs, batches_per_lumisection):
-            yield lumisection, part
 
 
 class Replayer:
@@ -420,12 +375,3 @@ def _wait_until(moment_s: float, stop: threading.Event) -> None:
     left_s = moment_s - time.monotonic()
     if left_s > 0:
         stop.wait(left_s)
-
-
-def _check_split(events: int, batches: int) -> None:
-    if not 1 <= batches <= events:
-        raise ReplayError(f"{events} events in {batches} batches: give at least one event for each batch")
-    if -(-events // batches) > MAX_BATCH_EVENTS:
-        raise ReplayError(
-            f"{events} events in {batches} batches: a batch holds {MAX_BATCH_EVENTS}, send more of them"
-        )
