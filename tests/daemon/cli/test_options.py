@@ -38,15 +38,14 @@ def test_a_replay_without_a_broker_is_one_line(replay):
         (("--effect", "jet_shift=2"), "unknown kind 'shift': known are <object>_dead, <object>_gain"),
         (("--effect", "tau_gain=1.1@LS50"), "contract 'anomaly' has pt for egamma, jet, met, muon"),
         (("--effect", "jet_dead=10@LS50"), "contract 'anomaly' has no jet[10]"),
+        (("--rate", "nan"), "rate nan s per lumisection: give 0 or more"),
     ],
 )
 def test_a_replay_that_cannot_be_is_refused_before_it_begins(replay, options, said):
     assert said in replay(*options).line
 
 
-@pytest.mark.parametrize(
-    "options", [("--events", 0), ("--first", 0), ("--run", -1), ("--seed", -1), ("--rate", "nan")]
-)
+@pytest.mark.parametrize("options", [("--events", 0), ("--first", 0), ("--run", -1), ("--seed", -1)])
 def test_a_replay_out_of_range_is_a_usage_error(replay, options):
     assert f"Invalid value for '{options[0]}'" in replay(*options).usage
 
@@ -98,6 +97,6 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_named(lumiwatch, si
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("LUMIWATCH_KAFKA__BOOTSTRAP", address)
         line = lumiwatch("worker", "--site", site).line
-    assert f"no broker answers at {address}" in line
+    assert f"what listens at {address} does not answer as a Kafka broker" in line
     # the client's own words would stand around that line
     assert not [record for record in caplog.records if record.name.startswith("kafka")]
