@@ -12,8 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -23,27 +22,18 @@ from sqlmodel import func, select
 
 from daemon.database import open_database
 from streams import topics
-from streams.batch import Batch, encode_batch
 from streams.broker import binary_path, die_with_parent, ensure_topics, free_port
-from streams.conditions import Conditions, encode_conditions
 from streams.contract import load_contract
 from streams.database import read_session
 from streams.records import AssessmentRow, BatchRow, WindowRow, WindowState
-from streams.summary import summarise
 from streams.summary_codec import decode_summary
 from streams.verdict import Verdict
 from streams.worker import WorkerSettings
+from tests.support.known_stream import ANNOUNCED, CONTRACT, SEQUENCES, SILENT, SOURCES, Stream
 from tests.support.relay import HOST, Relay
 from tests.support.workers import Workers
 
 SEED = int(os.environ.get("LUMIWATCH_TEST_SEED", "20260501"))
-ANNOUNCED, SILENT = "announced", "silent"  # models with and without conditions
-PACKAGE = "cd" * 32
-RUNS = (401, 402)
-SOURCES = ("east", "west")
-LUMISECTIONS = 18
-SEQUENCES = 15
-EVENTS = 40
 WORKERS = 3
 ROUNDS = 3
 """Times that all workers are killed: after each, the embedded broker takes ten seconds to share out anew."""
@@ -53,138 +43,7 @@ AHEAD = 100
 """Batches that the producer is ahead of what is stored."""
 LATENESS_S = 1.5
 PATIENCE_S = 3.0
-LIMIT_S = 240.0
-
-CONTRACT = """
-name = "small"
-version = 1
-tree = "events"
-
-[[objects]]
-name = "met"
-count = 1
-[[objects.quantities]]
-name = "pt"
-expression = "MET_pt"
-lsb = 0.5
-minimum = 0
-maximum = 100
-
-[[objects]]
-name = "jet"
-count = 2
-sort_by = "pt"
-[[objects.quantities]]
-name = "pt"
-expression = "Jet_pt"
-lsb = 0.5
-minimum = 0
-maximum = 255
-[[objects.quantities]]
-name = "eta"
-expression = "Jet_eta"
-lsb = 0.0435
-minimum = -115
-maximum = 115
-[[objects.quantities]]
-name = "phi"
-expression = "Jet_phi"
-lsb = 0.0436
-minimum = 0
-maximum = 143
-"""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message to send, and the lumisection that it is about."""
-
-    topic: str
-    value: bytes
-    partition: int
-    place: tuple
-
-
-class Stream:
-    """The messages of the game, in the order in which they are sent, and what they add up to."""
-
-    def __init__(self, contract):
-        self._contract = contract
-        self._draw = random.Random(SEED)
-        self._events = np.random.default_rng(SEED)
-        self.batches = defaultdict(list)
-        for model in (ANNOUNCED, SILENT):
-            for run in RUNS:
-                for lumisection in range(1, LUMISECTIONS + 1):
-                    for source in SOURCES:
-                        for sequence in range(SEQUENCES):
-                            batch = self._batch(model, run, lumisection, source, sequence)
-                            self.batches[model, run, lumisection].append(batch)
-        self.count = sum(len(batches) for batches in self.batches.values())
-
-    def messages(self):
-        """Return what is sent during the game, and what only after its windows have closed."""
-        timed, held_back = [], []
-        for place, batches in self.batches.items():
-            model, run, lumisection = place
-            start = (RUNS.index(run) * LUMISECTIONS + lumisection) * 1.0
-            # now and then a whole lumisection comes much later than its neighbours
-            start += 3.0 if self._draw.random() < 0.15 else 0.0
-            for batch in batches:
-                at = start + self._draw.random() * 1.5 + (0.7 if batch.source == "west" else 0.0)
-                message = self._message(batch)
-                if self._draw.random() < 0.02:
-                    held_back.append(message)
-                    continue
-                timed.append((at, message))
-                if self._draw.random() < 0.08:
-                    timed.append((at + self._draw.random(), message))
-                if self._draw.random() < 0.03:
-                    held_back.append(message)
-            if model == ANNOUNCED:
-                expected = dict(Counter(batch.source for batch in batches))
-                value = encode_conditions(
-                    Conditions(
-                        model=model, run=run, lumisection=lumisection, pileup=40.0, simulated=True,
-                        end_of_lumisection=True, expected=expected,
-                    )
-                )  # fmt: skip
-                timed.append((start + 2.0, Message(topics.CONDITIONS, value, 0, place)))
-        return [message for _, message in sorted(timed, key=lambda entry: entry[0])], held_back
-
-    def expected(self, place):
-        """Count everything of a lumisection directly."""
-        batches = self.batches[place]
-        inputs, score, accept = (
-            np.concatenate([getattr(batch, name) for batch in batches])
-            for name in ("inputs", "score", "accept")
-        )
-        first = batches[0]
-        whole = self._made(first.model, first.run, first.lumisection, "all", 0, (inputs, score, accept))
-        return summarise(whole, self._contract), inputs
-
-    def _message(self, batch):
-        partition = self._draw.randrange(3)
-        place = (batch.model, batch.run, batch.lumisection)
-        return Message(topics.BATCHES, encode_batch(batch), partition, place)
-
-    def _batch(self, model, run, lumisection, source, sequence):
-        columns = [
-            self._events.integers(spec.minimum, spec.maximum + 1, EVENTS, dtype=np.int16)
-            for spec in self._contract.inputs
-        ]
-        score = self._events.integers(0, 2**20, EVENTS, dtype=np.int32)
-        arrays = np.stack(columns, axis=1), score, score > 900_000
-        return self._made(model, run, lumisection, source, sequence, arrays)
-
-    def _made(self, model, run, lumisection, source, sequence, arrays):
-        inputs, score, accept = arrays
-        return Batch(
-            model=model, contract_name=self._contract.name, contract_version=self._contract.version,
-            contract_hash=self._contract.hash, run=run, lumisection=lumisection, source=source,
-            sequence=sequence, package=PACKAGE, simulated=True, inputs=inputs, score=score, accept=accept,
-            input_names=self._contract.input_names,
-        )  # fmt: skip
+LIMIT_S = 420.0
 
 
 class Game:
@@ -210,7 +69,9 @@ class Game:
                     self.wait(lambda sent=batches: self.stored() > 0.9 * sent - AHEAD)
                 if index in rounds:
                     self._kill_all(batches)
-                if index == len(messages) // 2:
+                if index == len(messages) * 5 // 8:
+                    # between two rounds, when all are at work
+                    self.wait(lambda sent=batches: self.stored() > 0.9 * sent - AHEAD / 2)
                     self.cut += self.relay.cut()
 
     def _kill_all(self, sent):
@@ -345,8 +206,8 @@ def game(relay, database_url, tmp_path):
         state_dir=tmp_path,
         allowed_lateness_s=LATENESS_S,
         source_patience_s=PATIENCE_S,
-        sweep_interval_s=0.25,
-        session_timeout_s=6.6,  # the embedded broker lets a join take six
+        sweep_interval_s=0.5,
+        session_timeout_s=8.0,  # the embedded broker lets a join take six
     )
     engine = open_database(database_url)
     workers = Workers(settings, tmp_path / "workers")
@@ -371,9 +232,10 @@ def _ensure_topics(bootstrap):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(480)
 def test_whatever_dies_every_event_is_counted_exactly_once(game, tmp_path):
     # given a stream whose counts are known, and three workers
-    stream = Stream(load_contract(tmp_path / "contract.toml"))
+    stream = Stream(load_contract(tmp_path / "contract.toml"), SEED)
     messages, held_back = stream.messages()
     for number in range(WORKERS):
         game.workers.start(number, instance=number == 0)
@@ -404,8 +266,8 @@ def test_whatever_dies_every_event_is_counted_exactly_once(game, tmp_path):
     sys.stdout.write(f"\n{record}\n")
     assert stream.count >= 2000
     assert game.workers.killed >= 20
-    assert game.cut > 0
-    assert summaries > stream.count
+    assert game.cut > WORKERS
+    assert summaries > game.sent > stream.count
     assert late > 0
     assert letters == []
 
