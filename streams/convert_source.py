@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import uproot
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # fsspec publishes no types
-from fsspec.registry import get_filesystem_class, known_implementations  # type: ignore[import-untyped]  # likewise
+from fsspec.core import url_to_fs
+from fsspec.registry import get_filesystem_class, known_implementations
 
 from streams.columns import Column, from_awkward
 from streams.errors import ConversionPaused, ConvertError, ExpressionError
