@@ -89,7 +89,7 @@ class WorkerSettings(BaseModel):
     sweep_interval_s: float = Field(default=1.0, gt=0)
     group: str = GROUP
     instance: str | None = None
-    session_timeout_s: float = Field(default=6.0, ge=1)
+    session_timeout_s: float = Field(default=10.0, ge=1)
     log_level: str = "INFO"
 
     @property
