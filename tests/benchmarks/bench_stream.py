@@ -28,8 +28,8 @@ NEEDED_EVENTS_PER_S = 750_000
 N_BATCHES = 250
 TIMEOUT_S = 120.0
 SETTLING_S = 8.0
-SESSION_TIMEOUT_S = 60.0
-"""Longer than a worker is held back while topics are filled."""
+HELD_BACK_S = 60.0
+"""The group misses a worker after this time: longer than one is held back while topics are filled."""
 BEGIN_SHARE = 0.1
 
 
@@ -114,7 +114,7 @@ class Site:
         create_tables(self.engine)
         self.workers = {}
 
-    def start(self, number):
+    def start(self, number, session_timeout_s):
         folder = self._folder / f"worker-{number}"
         settings = WorkerSettings(
             bootstrap=self._broker.bootstrap,
@@ -122,7 +122,7 @@ class Site:
             models={MODEL: {"contract": CONTRACT}},
             state_dir=folder,
             instance=f"worker-{number}",
-            session_timeout_s=SESSION_TIMEOUT_S,
+            session_timeout_s=session_timeout_s,
         )
         self.workers[f"worker {number}"] = start_worker(settings, log=folder / "log")
 
@@ -142,12 +142,12 @@ class Site:
 
 
 @contextmanager
-def _site(folder, broker, n_events, n_workers):
+def _site(folder, broker, n_events, n_workers, session_timeout_s=10.0):
     folder.mkdir()
     site = Site(folder, broker, n_events)
     try:
         for number in range(n_workers):
-            site.start(number)
+            site.start(number, session_timeout_s)
         yield site
     finally:
         site.close()
@@ -232,7 +232,10 @@ def _scaled(folder, n_batches, n_events):
     for n_workers in (1, 2):
         place = folder / f"workers-{n_workers}"
         place.mkdir()
-        with _broker(place, 2) as broker, _site(place / "site", broker, n_events, n_workers) as site:
+        with (
+            _broker(place, 2) as broker,
+            _site(place / "site", broker, n_events, n_workers, HELD_BACK_S) as site,
+        ):
             _hold_back(site)
             _fill(broker, 2, n_batches, n_events)
             _let_go(site)
