@@ -30,7 +30,7 @@ from daemon.records import (
 from daemon.settings import Site
 from daemon.steps import DECIDE, StepLog
 from daemon.workshop import Task
-from streams.verdict import INTEGRITY, Verdict
+from streams.judging.verdict import INTEGRITY, Verdict
 
 POLICY_OPERATOR: Final = "policy"
 """The name under which a model's policy decides by itself."""

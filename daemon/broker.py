@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from daemon.errors import BrokerAway, SettingsError
 from daemon.settings import Site
-from streams.broker import check_let_in
+from streams.broker.embedded import check_let_in
+from streams.broker.security import PLAINTEXT, KafkaSecurity
 from streams.errors import BrokerError
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity
 
 
 def bootstrap_of(site: Site) -> str:

@@ -17,8 +17,8 @@ from sqlmodel import Session, col, select
 from daemon.intake import take_verdict
 from daemon.records import VerdictRecord
 from daemon.settings import Site
-from streams.records import AssessmentRow
-from streams.verdict import Verdict
+from streams.judging.verdict import Verdict
+from streams.store.records import AssessmentRow
 
 logger = logging.getLogger(__name__)
 

@@ -34,15 +34,15 @@ from hw.toolchain import find_toolchain
 from retrain.job import TrainJob, TrainResult
 from retrain.records import TrainingRow, record_result
 from retrain.train import TrainSettings
-from streams.batch import Batch
-from streams.contract import Contract
-from streams.convert import Conversion, convert_files
-from streams.dataset import Dataset
+from streams.contracts.contract import Contract
+from streams.conversion.convert import Conversion, convert_files
+from streams.counting.summary import Summary, summarise
 from streams.errors import DatasetError, ReferenceProblem
-from streams.reference import MINIMUM_LUMISECTIONS, Reference, build_reference
-from streams.reference_store import propose_reference
-from streams.replay import lumisection_events
-from streams.summary import Summary, summarise
+from streams.events.batch import Batch
+from streams.events.dataset import Dataset
+from streams.events.replay import lumisection_events
+from streams.judging.reference import MINIMUM_LUMISECTIONS, Reference, build_reference
+from streams.judging.reference_store import propose_reference
 
 REFERENCE_RUN = 1
 """Run number of resampled lumisections; a real run is never 1 at an LHC experiment."""
@@ -100,7 +100,7 @@ class Commissioning:
         *,
         resume: bool = False,
     ) -> Conversion:
-        """Convert ROOT files to a dataset file. Raises as `streams.convert.convert_files`."""
+        """Convert ROOT files to a dataset file. Raises as `streams.conversion.convert.convert_files`."""
         made = convert_files(
             sources,
             contract,

@@ -19,10 +19,10 @@ from daemon.broker import check_broker
 from daemon.errors import BrokerAway
 from daemon.metrics import Metrics
 from streams import topics
+from streams.broker.security import PLAINTEXT, KafkaSecurity
 from streams.dead_letter import encode_dead_letter, refuse
 from streams.errors import MalformedMessage
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity
-from streams.verdict import Verdict, decode_verdict
+from streams.judging.verdict import Verdict, decode_verdict
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from sqlmodel import Session
 
 from daemon.errors import DatabaseUnusable
 from daemon.migrations import HEAD, recorded_version
-from streams.database import open_engine, write_session
 from streams.errors import DatabaseError
+from streams.store.database import open_engine, write_session
 
 
 def open_database(url: str) -> Engine:

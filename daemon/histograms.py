@@ -1,4 +1,4 @@
-"""References and watching of models that are watched by histograms: the site's side of `streams.watcher`.
+"""References and watching of models that are watched by histograms: the site's side of `streams.dqm.watcher`.
 
 Knows where a site keeps its journals and its lineage; refuses to know file formats.
 """
@@ -17,12 +17,12 @@ from daemon.database import transaction
 from daemon.errors import SettingsError
 from daemon.lineage import Artefact, add_edge
 from daemon.settings import Site, SiteModel
-from streams.dqm_summary import read_summaries
+from streams.counting.summary import Summary, merge_all
+from streams.dqm.summary import read_summaries
+from streams.dqm.watcher import sha256_of
 from streams.errors import ReferenceProblem
-from streams.reference import Reference, build_reference
-from streams.reference_store import propose_reference
-from streams.summary import Summary, merge_all
-from streams.watcher import sha256_of
+from streams.judging.reference import Reference, build_reference
+from streams.judging.reference_store import propose_reference
 
 
 def journal_dir(site: Site, model: str) -> Path:

@@ -1,6 +1,7 @@
 """Housekeeping: lets the database forget what nobody needs any longer, a little every minute.
 
-Says what incidents still need; what is forgotten when stands in `streams.retention`. Knows no web, no Kafka.
+Says what incidents still need; what is forgotten when stands in `streams.store.retention`. Knows no web and
+no Kafka.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from sqlmodel import Session, col, select
 from daemon.database import transaction
 from daemon.records import IncidentRecord, VerdictRecord
 from daemon.settings import Site
-from streams.records import AssessmentRow, WindowRow
-from streams.retention import ROWS_AT_ONCE, Retention, RetentionSettings, Stretch
+from streams.store.records import AssessmentRow, WindowRow
+from streams.store.retention import ROWS_AT_ONCE, Retention, RetentionSettings, Stretch
 
 logger = logging.getLogger(__name__)
 

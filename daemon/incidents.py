@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from daemon.errors import NotPossibleNow
 from daemon.records import IncidentState
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from daemon.settings import Site, load_site
 from daemon.supervisor import Child, Supervisor
 from hw.archive import write_atomically
 from hw.records import last_package
-from streams.assessment import AssessmentSettings
-from streams.broker import ensure_topics
-from streams.broker_bounded import BoundedBroker
+from streams.broker.bounded import BoundedBroker
+from streams.broker.embedded import ensure_topics
+from streams.judging.assessment import AssessmentSettings
 from streams.worker_settings import GROUP, WorkerModel, WorkerSettings
 
 _LOOK_INTERVAL_S = 0.5

@@ -17,7 +17,7 @@ from daemon.incidents import Extend, IncidentFacts, Open, Recover, on_verdict, p
 from daemon.records import IncidentRecord, IncidentState, VerdictRecord
 from daemon.settings import Site
 from daemon.transitions import close_incident, create_response, withdraw_waiting
-from streams.verdict import INTEGRITY, Verdict
+from streams.judging.verdict import INTEGRITY, Verdict
 
 
 @dataclass(frozen=True)

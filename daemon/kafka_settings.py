@@ -1,6 +1,6 @@
 """The keys under `[kafka]` in `lumiwatch.toml`: where the broker is, and how clients speak to it.
 
-Reads no secret and opens no connection; what the keys mean to a client is in `streams.kafka_settings`.
+Reads no secret and opens no connection; what the keys mean to a client is in `streams.broker.security`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from streams.broker_bounded import SMALLEST_LIMIT_BYTES
-from streams.kafka_settings import KafkaSecurity, Mechanism, Protocol
+from streams.broker.bounded import SMALLEST_LIMIT_BYTES
+from streams.broker.security import KafkaSecurity, Mechanism, Protocol
 
 
 class KafkaSettings(BaseModel):

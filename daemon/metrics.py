@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from daemon.records import FINAL_RESPONSE_STATES, DecisionKind
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 
 
 class Metrics:

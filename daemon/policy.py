@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from daemon.errors import InvalidChoice, NotPermitted
 from daemon.records import DecisionKind
 from daemon.settings import PolicySettings
-from streams.verdict import Verdict
+from streams.judging.verdict import Verdict
 
 LEAST_INVASIVE = "least_invasive"
 """What an approval without a named strategy means: the least invasive strategy that passes."""

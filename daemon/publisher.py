@@ -20,7 +20,7 @@ from daemon.metrics import Metrics
 from daemon.records import EventRecord
 from daemon.views import EventView
 from streams import topics
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity
+from streams.broker.security import PLAINTEXT, KafkaSecurity
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from streams.database import UtcDateTime
+from streams.store.database import UtcDateTime
 
 
 def new_id() -> str:

@@ -54,8 +54,8 @@ from daemon.workshop import Applied, Benched, Built, Retrained, Task, Workshop
 from hw.errors import HardwareError
 from retrain.errors import RetrainError
 from streams.errors import StreamsError
-from streams.records import WindowRow
-from streams.verdict import Verdict
+from streams.judging.verdict import Verdict
+from streams.store.records import WindowRow
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from sqlmodel import Session, col, select
 
 from daemon.views import PackageView, ReferenceView, WindowView
 from hw.records import PackageRecord
-from streams.assessment import Assessment
 from streams.conditions import Conditions
-from streams.records import AssessmentRow, ConditionsRow, WindowRow
-from streams.reference_store import list_references
+from streams.judging.assessment import Assessment
+from streams.judging.reference_store import list_references
+from streams.store.records import AssessmentRow, ConditionsRow, WindowRow
 
 
 def windows(engine: Engine, model: str, *, run: int | None = None, limit: int = 500) -> list[WindowView]:

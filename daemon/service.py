@@ -44,8 +44,8 @@ from daemon.services import Check, Services, installed_version
 from daemon.settings import Site
 from daemon.workbench import Workbench
 from daemon.workers import WorkerMetrics
-from streams.dataset import write_atomically
-from streams.verdict import Verdict
+from streams.events.dataset import write_atomically
+from streams.judging.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from pydantic_settings import SettingsError as SourceError
 from daemon.errors import SettingsError
 from daemon.kafka_settings import KafkaSettings
 from daemon.toml_files import explain, merge, origin, read_toml
-from streams.contract import Contract, load_contract
+from streams.broker.security import KafkaSecurity
+from streams.contracts.contract import Contract, load_contract
 from streams.errors import StreamsError
-from streams.kafka_settings import KafkaSecurity
 
 SITE_FILE = "lumiwatch.toml"
 _SIGNING_KEY = "site"

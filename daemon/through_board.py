@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.board import Board
-from streams.replay import FirmwareOutput
+from streams.events.replay import FirmwareOutput
 
 
 def score_on(board: Board) -> Callable[[npt.NDArray[np.int16]], FirmwareOutput]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 
 JUDGED_STATES = frozenset({State.GOOD, State.WARNING, State.ALARM})
 FAMILIES = frozenset({"score", "rate"})

@@ -17,7 +17,7 @@ from daemon.records import (
     ResponseState,
     StepState,
 )
-from streams.verdict import Verdict
+from streams.judging.verdict import Verdict
 
 
 class View(BaseModel):

@@ -33,12 +33,12 @@ from hw.package import Lineage, Package, open_package
 from hw.plan import PlanKind, plan
 from hw.report import BenchReport
 from streams.conditions import decode_conditions
-from streams.dataset import Dataset
-from streams.recorder import recent_dataset
-from streams.records import ConditionsRow, WindowRow
-from streams.reference import successor_reference
-from streams.reference_store import load_reference, register_reference
-from streams.summary_codec import decode_summary
+from streams.counting.codec import decode_summary
+from streams.events.dataset import Dataset
+from streams.events.recorder import recent_dataset
+from streams.judging.reference import successor_reference
+from streams.judging.reference_store import load_reference, register_reference
+from streams.store.records import ConditionsRow, WindowRow
 
 _Result = TypeVar("_Result", bound=BaseModel)
 _LOOK_FOR_EVENTS_S = 0.5

@@ -17,7 +17,7 @@ from hw.fixed_point import FixedFormat, quantise, to_float
 from hw.formats import DEFAULT_FORMATS, NetworkFormats
 from hw.network import DenseLayer, FirmwareModel, InputStage, ScoreStage
 from retrain.errors import EncoderMismatch
-from streams.contract import Contract
+from streams.contracts.contract import Contract
 
 DEFAULT_WIDTHS = (32, 16, 8)
 """Outputs of the dense layers of the demonstration model; the last one is the latent mean."""

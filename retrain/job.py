@@ -27,9 +27,9 @@ from retrain.gain import GainSettings
 from retrain.selection import SelectionSettings, select
 from retrain.strategies import strategies_named
 from retrain.train import Progress, TrainingRecord, TrainSettings, content_id, train
-from streams.contract import load_contract
-from streams.dataset import Dataset, concatenate
+from streams.contracts.contract import load_contract
 from streams.errors import StreamsError
+from streams.events.dataset import Dataset, concatenate
 
 DONE, WRONG = 0, 2
 

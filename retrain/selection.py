@@ -12,8 +12,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrain.errors import ContractMismatch, TooFewEvents
-from streams.contract import Contract
-from streams.dataset import Dataset
+from streams.contracts.contract import Contract
+from streams.events.dataset import Dataset
 
 Inputs = npt.NDArray[np.int16]
 

@@ -25,9 +25,9 @@ from hw.formats import DEFAULT_FORMATS, NetworkFormats
 from hw.network import FirmwareModel
 from retrain.encoder import DEFAULT_WIDTHS, AnomalyEncoder, quantise_encoder
 from retrain.errors import ContractMismatch, TooFewEvents, TrainingFailed
-from streams.contract import Contract, InputSpec
-from streams.dataset import Dataset
-from streams.resample import resample
+from streams.contracts.contract import Contract, InputSpec
+from streams.events.dataset import Dataset
+from streams.events.resample import resample
 
 Progress = Callable[[float, str], None]
 """Takes the fraction done, 0 to 1, and one line for people."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy import special
 
-from streams.batch import Batch
+from streams.events.batch import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from streams.batch import Batch, batch_model, decode_batch, digest
 from streams.conditions import decode_conditions
-from streams.contract import Contract
+from streams.contracts.contract import Contract
+from streams.counting.codec import decode_summary, encode_summary
+from streams.counting.summary import Summary, summarise
 from streams.dead_letter import encode_dead_letter, refuse
 from streams.errors import MalformedMessage, StreamsError
+from streams.events.batch import Batch, batch_model, decode_batch, digest
+from streams.events.recorder import Recorder
 from streams.integrity import IntegrityCheck
-from streams.judge import MonitoredModel
-from streams.recorder import Recorder
-from streams.summary import Summary, summarise
-from streams.summary_codec import decode_summary, encode_summary
-from streams.verdict import encode_verdict
-from streams.windows import Folded, Outcome, WindowStore
+from streams.judging.judge import MonitoredModel
+from streams.judging.verdict import encode_verdict
+from streams.store.windows import Folded, Outcome, WindowStore
 from streams.worker_status import Progress
 
 logger = logging.getLogger(__name__)

@@ -16,19 +16,19 @@ from typing import Any
 
 import faust
 
-from streams.batch import MAX_BATCH_BYTES
-from streams.broker import require_topics
-from streams.database import open_engine
+from streams.broker.embedded import require_topics
+from streams.broker.security import KafkaSecurity
+from streams.counting.fill import kernels
 from streams.engine_transport import use_transport
-from streams.fill import kernels
+from streams.events.batch import MAX_BATCH_BYTES
+from streams.events.recorder import Recorder, RecorderCounters
 from streams.integrity import Emulators, IntegrityCheck
-from streams.kafka_settings import KafkaSecurity
 from streams.lane import Lane, Stage
 from streams.pipeline import Pipeline, Topics, end_process
-from streams.recorder import Recorder, RecorderCounters
-from streams.records import require_tables
+from streams.store.database import open_engine
+from streams.store.records import require_tables
+from streams.store.windows import WindowStore
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES, VERDICTS
-from streams.windows import WindowStore
 from streams.worker_settings import WorkerSettings
 from streams.worker_status import REPORT_INTERVAL_S, Progress, Reporter
 

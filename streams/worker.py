@@ -12,9 +12,9 @@ from typing import Final
 
 import faust
 
-from streams.broker import die_with_parent
-from streams.dataset import write_atomically
+from streams.broker.embedded import die_with_parent
 from streams.errors import StreamsError
+from streams.events.dataset import write_atomically
 from streams.integrity import Emulators
 from streams.topology import build_app
 from streams.worker_settings import WorkerModel, WorkerSettings, load_settings

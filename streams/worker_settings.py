@@ -8,20 +8,20 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streams.assessment import AssessmentSettings
-from streams.closing import Waiting
-from streams.contract import load_contract
+from streams.broker.security import PLAINTEXT, KafkaSecurity
+from streams.contracts.contract import load_contract
 from streams.errors import WorkerError
-from streams.integrity import DEFAULT_PRESCALE as INTEGRITY_PRESCALE
-from streams.judge import MonitoredModel
-from streams.kafka_settings import PLAINTEXT, KafkaSecurity
-from streams.recorder import (
+from streams.events.recorder import (
     DEFAULT_MAX_AGE,
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_EVENTS,
     DEFAULT_PRESCALE,
     RecorderSettings,
 )
+from streams.integrity import DEFAULT_PRESCALE as INTEGRITY_PRESCALE
+from streams.judging.assessment import AssessmentSettings
+from streams.judging.judge import MonitoredModel
+from streams.store.closing import Waiting
 
 GROUP: Final = "lumiwatch-worker"
 """Consumer group of a site's workers."""
@@ -52,9 +52,9 @@ class WorkerSettings(BaseModel):
     state_dir
         Folder for the engine's own files.
     recent_dir
-        Folder for recent events (`streams.recorder`); None records nothing.
+        Folder for recent events (`streams.events.recorder`); None records nothing.
     recorder_prescale, recorder_max_bytes, recorder_max_age_s, recorder_max_events
-        How much of them is kept, for each model (see `streams.recorder.RecorderSettings`).
+        How much of them is kept, for each model (see `streams.events.recorder.RecorderSettings`).
     integrity_prescale
         About one event in so many is checked against the emulator, where there is one.
     allowed_lateness_s

@@ -21,8 +21,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, delete
 from sqlmodel import col, select
 
-from streams.database import read_session, write_session
-from streams.records import WorkerRow
+from streams.store.database import read_session, write_session
+from streams.store.records import WorkerRow
 
 LUMISECTION_S: Final = 23.3104
 """2^18 orbits of the LHC."""

@@ -19,17 +19,17 @@ from sqlmodel import col, select
 from daemon.alerts.message import RunConditions
 from daemon.alerts.overlay import Overlay, overlay
 from daemon.settings import Site
-from streams.assessment import Assessment
-from streams.comparison import compare
 from streams.conditions import Conditions, decode_conditions
-from streams.contract import InputSpec
-from streams.database import read_session
+from streams.contracts.contract import InputSpec
+from streams.counting.codec import decode_summary
+from streams.counting.layout import score_bin_edges
+from streams.counting.summary import Summary
 from streams.errors import StreamsError
-from streams.layout import score_bin_edges
-from streams.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
-from streams.reference import Reference, decode_reference
-from streams.summary import Summary
-from streams.summary_codec import decode_summary
+from streams.judging.assessment import Assessment
+from streams.judging.comparison import compare
+from streams.judging.reference import Reference, decode_reference
+from streams.store.database import read_session
+from streams.store.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
 
 SCORE = "score"
 """Name under which `overlay` gives the output score of the firmware."""

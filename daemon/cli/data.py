@@ -32,9 +32,9 @@ from daemon.queries import firmware_model, site_model
 from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
-from streams.contract_library import find_contract, shipped_contracts
-from streams.effects import parse_effect
-from streams.reference_store import approve_reference, find_reference, retire_reference
+from streams.contracts.library import find_contract, shipped_contracts
+from streams.events.effects import parse_effect
+from streams.judging.reference_store import approve_reference, find_reference, retire_reference
 
 references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")
 OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose name.")]
@@ -68,7 +68,7 @@ def convert(
 ) -> None:
     """Convert ROOT files to a dataset under a contract."""
     from daemon.commissioning import Commissioning
-    from streams.convert import convert_files
+    from streams.conversion.convert import convert_files
 
     definition = find_contract(contract)
     commissioning = None if site is None else Commissioning(load_site(site))
@@ -121,7 +121,7 @@ def replay(
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
     from daemon.commissioning import Commissioning, load_dataset
     from daemon.through_board import score_on
-    from streams.replay import Replayer, ReplaySettings, parse_rate
+    from streams.events.replay import Replayer, ReplaySettings, parse_rate
 
     loaded = load_site(site)
     watched = firmware_model(loaded, model)

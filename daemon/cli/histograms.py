@@ -15,7 +15,7 @@ from daemon.errors import CheckFailed
 from daemon.queries import site_model
 from daemon.settings import load_site
 from streams.conditions import STABLE_BEAMS
-from streams.watch_journal import FileOutcome, FileRecord
+from streams.dqm.journal import FileOutcome, FileRecord
 
 
 def watch(
@@ -41,9 +41,9 @@ def watch(
     from daemon.broker import bootstrap_of
     from daemon.histograms import journal_dir, require_histograms
     from daemon.service import prepare_state_dir
-    from streams.dqm_delivery import DqmDelivery
-    from streams.watch_journal import Journal
-    from streams.watcher import FolderWatcher, WatchSettings
+    from streams.dqm.delivery import DqmDelivery
+    from streams.dqm.journal import Journal
+    from streams.dqm.watcher import FolderWatcher, WatchSettings
 
     loaded = load_site(site)
     watched = site_model(loaded, model)

@@ -9,7 +9,7 @@ import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
 from daemon.settings import Site, SiteModel, load_site
-from streams.broker_bounded import default_limit_bytes
+from streams.broker.bounded import default_limit_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")

@@ -13,7 +13,7 @@ from daemon.alerts.evidence import HeatMap
 from daemon.console.chart_style import CONFIG, Figure, axis, faded, layout
 from daemon.console.looks import VERDICTS, Palette
 from daemon.console.wording import deviation, percent, short
-from streams.assessment import Assessment
+from streams.judging.assessment import Assessment
 
 _FAMILY_SYMBOLS = {"inputs": "circle", "score": "diamond", "rate": "square"}
 

@@ -31,9 +31,9 @@ from daemon.records import FINAL_RESPONSE_STATES, ResponseState, StepState
 from hw.boards.ipbus import IPbusBoard
 from hw.package import Package
 from retrain.train import TrainSettings
-from streams.dataset import Dataset
-from streams.effects import Effect
-from streams.reference_store import approve_reference
+from streams.events.dataset import Dataset
+from streams.events.effects import Effect
+from streams.judging.reference_store import approve_reference
 
 MODEL = "anomaly"
 _LOOK_INTERVAL_S = 0.25

@@ -23,11 +23,11 @@ from daemon.settings import SITE_FILE, load_site
 from daemon.through_board import score_on
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import HardwareError
-from streams.contract import Contract
-from streams.dataset import Dataset
-from streams.effects import Effect
+from streams.contracts.contract import Contract
 from streams.errors import EffectError, StreamsError
-from streams.replay import Replayer, ReplaySettings
+from streams.events.dataset import Dataset
+from streams.events.effects import Effect
+from streams.events.replay import Replayer, ReplaySettings
 
 ROOT_FILE = "uproot-HZZ.root"
 RUN = 400_001

@@ -28,8 +28,8 @@ from daemon.steps import APPLY, BENCH, DECIDE, RETRAIN
 from daemon.views import IncidentView, ResponseDetail, StepView, WindowView
 from daemon.workshop import Applied, Benched, Retrained
 from hw.report import BenchReport
-from streams.effects import Effect
-from streams.verdict import State
+from streams.events.effects import Effect
+from streams.judging.verdict import State
 
 RECOVERED_WITHIN = 0.05
 """How close the accept rate must come back to what it was, relative: half of the usual band."""

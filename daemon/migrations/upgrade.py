@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, inspect
 from daemon.errors import DatabaseUnusable
 from daemon.migrations import VERSION_TABLE, recorded_version
 from daemon.migrations.versions import m0001_first_tables as first
-from streams.database import write_connection
+from streams.store.database import write_connection
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def upgrade(engine: Engine, *, versions: Path = VERSIONS) -> None:
     Parameters
     ----------
     engine
-        From `streams.database.open_engine`. On SQLite the migrations run with foreign keys unchecked, because
-        changing a table there means making it anew; what they left is checked before it counts.
+        From `streams.store.database.open_engine`. On SQLite the migrations run with foreign keys unchecked,
+        because changing a table there means making it anew; what they left is checked before it counts.
     versions
         Folder of the migrations.
 

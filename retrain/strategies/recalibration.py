@@ -13,7 +13,7 @@ from hw.network import FirmwareModel
 from retrain.gain import GainEstimate, estimate_gain
 from retrain.strategies.base import Material, Proposal
 from retrain.train import Progress
-from streams.contract import Contract
+from streams.contracts.contract import Contract
 
 _QUANTITY = "pt"
 

@@ -3,11 +3,11 @@
 import numpy as np
 from scipy import stats
 
-from streams.assessment import AssessmentSettings, assess
-from streams.comparison import compare
 from streams.conditions import Conditions
-from streams.reference import build_reference
-from streams.summary import merge_all, summarise
+from streams.counting.summary import merge_all, summarise
+from streams.judging.assessment import AssessmentSettings, assess
+from streams.judging.comparison import compare
+from streams.judging.reference import build_reference
 from tests.benchmarks.events import coarse_contract, even_inputs, example_contract, make_batch, sparse_inputs
 from tests.benchmarks.row import Row, best_cpu_seconds
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import uproot
 
-from streams.contract_library import find_contract
-from streams.convert import STEP, convert_files
-from streams.convert_chunk import branches_of
+from streams.contracts.library import find_contract
+from streams.conversion.chunk import branches_of
+from streams.conversion.convert import STEP, convert_files
 from tests.benchmarks.row import Row, best_seconds
 from tests.support.root_files import write_l1_nano
 
@@ -22,8 +22,8 @@ CONTRACT = "axol1tl-v5"
 _CHILD = """
 import json, resource, sys
 from pathlib import Path
-from streams.contract_library import find_contract
-from streams.convert import convert_files
+from streams.contracts.library import find_contract
+from streams.conversion.convert import convert_files
 made = convert_files([sys.argv[1]], find_contract(sys.argv[2]), Path(sys.argv[3]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"kept": made.provenance.events_kept, "peak_kb": peak}))

@@ -7,8 +7,8 @@ with 64-bit integer storage, its fastest.
 import boost_histogram as bh
 import numpy as np
 
-from streams.fill import fill_columns, plan_fill
-from streams.layout import fill, layout_of
+from streams.counting.fill import fill_columns, plan_fill
+from streams.counting.layout import fill, layout_of
 from tests.benchmarks.events import BATCH_EVENTS, even_inputs, example_contract, sparse_inputs
 from tests.benchmarks.row import Row, best_cpu_seconds
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 from sqlmodel import Session, func, select
 
-from streams.broker import ensure_topics
-from streams.broker_bounded import BoundedBroker
-from streams.database import open_engine
-from streams.records import WindowRow, create_tables
+from streams.broker.bounded import BoundedBroker
+from streams.broker.embedded import ensure_topics
+from streams.store.database import open_engine
+from streams.store.records import WindowRow, create_tables
 from streams.topics import BATCHES
 from streams.worker import WorkerSettings, start_worker
 from streams.worker_settings import GROUP

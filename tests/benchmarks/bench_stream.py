@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 from sqlmodel import Session, func, select
 
-from streams.broker import EmbeddedBroker, ensure_topics
-from streams.database import open_engine
-from streams.records import WindowRow, create_tables
+from streams.broker.embedded import EmbeddedBroker, ensure_topics
+from streams.store.database import open_engine
+from streams.store.records import WindowRow, create_tables
 from streams.topics import BATCHES
 from streams.worker import WorkerSettings, start_worker
 from tests.benchmarks.events import BATCH_EVENTS, CONTRACT

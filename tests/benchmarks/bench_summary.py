@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from streams.batch import batch_model, decode_batch, digest, encode_batch
-from streams.database import open_engine
-from streams.judge import MonitoredModel
-from streams.records import create_tables
-from streams.summary import BatchId, merge_all, summarise
-from streams.summary_codec import decode_summary, encode_summary
-from streams.windows import Outcome, WindowStore
+from streams.counting.codec import decode_summary, encode_summary
+from streams.counting.summary import BatchId, merge_all, summarise
+from streams.events.batch import batch_model, decode_batch, digest, encode_batch
+from streams.judging.judge import MonitoredModel
+from streams.store.database import open_engine
+from streams.store.records import create_tables
+from streams.store.windows import Outcome, WindowStore
 from tests.benchmarks.events import BATCH_EVENTS, even_inputs, example_contract, make_batch, sparse_inputs
 from tests.benchmarks.row import Row, best_cpu_seconds, best_seconds
 

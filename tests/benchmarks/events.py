@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streams.batch import Batch
-from streams.contract import load_contract, parse_contract
+from streams.contracts.contract import load_contract, parse_contract
+from streams.events.batch import Batch
 
 CONTRACT = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
 BATCH_EVENTS = 7500

@@ -11,8 +11,8 @@ from pathlib import Path
 import faust
 from kafka import KafkaProducer
 
-from streams.batch import encode_batch
 from streams.engine_transport import use_transport
+from streams.events.batch import encode_batch
 from streams.topics import BATCHES
 from streams.topology import BUFFERED_MESSAGES, MAX_MESSAGE_BYTES
 from tests.benchmarks.events import example_contract, make_batch, sparse_inputs

@@ -11,8 +11,8 @@ from daemon.database import transaction
 from daemon.intake import take_verdict
 from daemon.records import VerdictRecord
 from daemon.settings import Site
-from streams.records import AssessmentRow, WindowRow
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
+from streams.store.records import AssessmentRow, WindowRow
 from tests.support.daemon import HandClock, make_verdict
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -19,8 +19,8 @@ from daemon.operations import utc_now
 from daemon.publisher import EventPublisher
 from daemon.settings import Site
 from streams import topics
-from streams.broker import EmbeddedBroker, ensure_topics
-from streams.verdict import Verdict
+from streams.broker.embedded import EmbeddedBroker, ensure_topics
+from streams.judging.verdict import Verdict
 from tests.support.daemon import make_verdict
 
 

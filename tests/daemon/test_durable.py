@@ -18,7 +18,7 @@ from daemon.intake import take_verdict
 from daemon.operations import Operations, utc_now
 from daemon.records import IncidentState, ResponseState, StepState
 from daemon.settings import Site
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, NoWorkflows, make_verdict
 
 RESPONSE = "anomaly-1-r1"

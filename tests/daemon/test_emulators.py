@@ -9,7 +9,7 @@ from daemon.database import open_database
 from daemon.emulators import LOOK_AGAIN_S, SiteEmulators
 from daemon.settings import load_site
 from hw.emulator import Emulator
-from streams.batch import Batch
+from streams.events.batch import Batch
 from streams.integrity import IntegrityCheck
 from tests.support.daemon import copy_site
 from tests.support.hw import build_packages, random_inputs

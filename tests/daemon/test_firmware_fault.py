@@ -14,8 +14,8 @@ from daemon.records import DecisionKind, IncidentState, ResponseState, StepState
 from daemon.settings import PolicySettings, Site
 from daemon.verification import VerificationState, verify, verify_integrity
 from streams.integrity import judge_integrity
-from streams.records import WindowRow
-from streams.verdict import INTEGRITY, State, Verdict
+from streams.judging.verdict import INTEGRITY, State, Verdict
+from streams.store.records import WindowRow
 from tests.daemon.test_response import RESPONSE, Bench
 from tests.support.daemon import OLD_PACKAGE, HandClock, make_verdict
 

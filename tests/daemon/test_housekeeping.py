@@ -8,7 +8,7 @@ from sqlmodel import Session, select
 from daemon.database import open_database, transaction
 from daemon.housekeeping import AROUND_INCIDENT, Housekeeping
 from daemon.records import IncidentRecord, VerdictRecord
-from streams.records import AssessmentRow, WindowRow, WindowState
+from streams.store.records import AssessmentRow, WindowRow, WindowState
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LAST = 150

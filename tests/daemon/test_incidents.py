@@ -3,7 +3,7 @@ import pytest
 from daemon.errors import NotPossibleNow
 from daemon.incidents import Extend, IncidentFacts, Open, Recover, check_transition, on_verdict
 from daemon.records import IncidentState
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.daemon import make_verdict
 
 

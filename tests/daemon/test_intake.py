@@ -5,7 +5,7 @@ from sqlalchemy.engine import Engine
 from daemon import queries
 from daemon.intake import take_verdict
 from daemon.settings import Site
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.daemon import HandClock, make_verdict
 
 

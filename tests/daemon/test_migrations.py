@@ -32,13 +32,13 @@ from daemon.installation import Installation
 from daemon.migrations import HEAD, VERSION_TABLE, recorded_version
 from daemon.migrations.upgrade import VERSIONS, steps, upgrade
 from daemon.migrations.versions import m0001_first_tables as first
-from streams.batch import Batch
-from streams.contract import load_contract
-from streams.history import closed_windows
-from streams.judge import MonitoredModel
-from streams.records import BatchRow, WindowRow
-from streams.summary import summarise
-from streams.windows import Outcome, WindowStore
+from streams.contracts.contract import load_contract
+from streams.counting.summary import summarise
+from streams.events.batch import Batch
+from streams.judging.judge import MonitoredModel
+from streams.store.history import closed_windows
+from streams.store.records import BatchRow, WindowRow
+from streams.store.windows import Outcome, WindowStore
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

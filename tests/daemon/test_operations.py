@@ -9,7 +9,7 @@ from daemon.operations import Operations
 from daemon.policy import propose
 from daemon.records import IncidentState, ResponseRecord, ResponseState
 from daemon.settings import Site
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 from tests.support.daemon import HandClock, NoWorkflows, make_verdict
 
 

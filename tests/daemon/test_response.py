@@ -15,7 +15,7 @@ from daemon.operations import Operations
 from daemon.records import IncidentState, ResponseState, StepState
 from daemon.response import ResponseProcedure
 from daemon.settings import Site
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, FakeWorkshop, HandClock, NoWorkflows, make_verdict
 
 RESPONSE = "anomaly-1-r1"

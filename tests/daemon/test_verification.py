@@ -1,5 +1,5 @@
 from daemon.verification import Verification, VerificationState, verify
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 from tests.support.daemon import make_verdict
 
 

@@ -24,8 +24,8 @@ from hw.job import BuildSpec, build
 from hw.network import FirmwareModel
 from hw.package import Package, open_package
 from hw.records import BoardOperationRecord
-from streams.dataset import dataset_of
 from streams.errors import RecorderError
+from streams.events.dataset import dataset_of
 from tests.support.daemon import copy_site
 from tests.support.hw import random_inputs, random_model
 

@@ -8,10 +8,10 @@ from sqlalchemy.engine import Engine
 
 from daemon.metrics import Metrics
 from daemon.workers import WorkerMetrics, workers
-from streams.database import write_session
 from streams.integrity import judge_integrity
-from streams.records import WorkerRow
-from streams.verdict import State
+from streams.judging.verdict import State
+from streams.store.database import write_session
+from streams.store.records import WorkerRow
 from streams.worker_status import ModelProgress, WorkerReport
 from tests.support.daemon import make_verdict
 

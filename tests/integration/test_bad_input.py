@@ -17,7 +17,7 @@ from daemon.service import prepare_state_dir
 from daemon.settings import load_site
 from retrain.records import record_result
 from retrain.train import MINIMUM_EVENTS, TrainSettings
-from streams.convert import convert
+from streams.conversion.convert import convert
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES
 from tests.support.commands import RunningCommand, lumiwatch, running
 from tests.support.daemon import copy_site

@@ -8,14 +8,14 @@ import pytest
 import skhep_testdata
 
 from streams import topics
-from streams.broker import ensure_topics
-from streams.broker_bounded import BoundedBroker, resident_bytes
-from streams.contract import load_contract
-from streams.convert import convert
-from streams.database import open_engine
-from streams.history import closed_windows
-from streams.records import create_tables
-from streams.replay import Replayer, ReplaySettings
+from streams.broker.bounded import BoundedBroker, resident_bytes
+from streams.broker.embedded import ensure_topics
+from streams.contracts.contract import load_contract
+from streams.conversion.convert import convert
+from streams.events.replay import Replayer, ReplaySettings
+from streams.store.database import open_engine
+from streams.store.history import closed_windows
+from streams.store.records import create_tables
 from streams.worker import WorkerSettings, start_worker
 from tests.support.streams import MODEL, RUN, Detector, StandInScore
 

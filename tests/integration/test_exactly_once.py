@@ -22,12 +22,12 @@ from sqlmodel import func, select
 
 from daemon.database import open_database
 from streams import topics
-from streams.broker import binary_path, die_with_parent, ensure_topics, free_port
-from streams.contract import load_contract
-from streams.database import read_session
-from streams.records import AssessmentRow, BatchRow, WindowRow, WindowState
-from streams.summary_codec import decode_summary
-from streams.verdict import Verdict
+from streams.broker.embedded import binary_path, die_with_parent, ensure_topics, free_port
+from streams.contracts.contract import load_contract
+from streams.counting.codec import decode_summary
+from streams.judging.verdict import Verdict
+from streams.store.database import read_session
+from streams.store.records import AssessmentRow, BatchRow, WindowRow, WindowState
 from streams.worker import WorkerSettings
 from tests.support.known_stream import ANNOUNCED, CONTRACT, SEQUENCES, SILENT, SOURCES, Stream
 from tests.support.relay import HOST, Relay

@@ -21,7 +21,7 @@ from daemon.records import IncidentState, ResponseState, StepState
 from hw.errors import BoardUnreachable
 from hw.records import BoardOperationRecord
 from retrain.records import TrainingRow
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.commands import lumiwatch
 from tests.support.plant import (
     ALARMED,

@@ -16,7 +16,7 @@ from daemon.database import open_database
 from daemon.histograms import journal_dir
 from daemon.records import ResponseRecord
 from daemon.settings import load_site
-from streams.history import closed_windows
+from streams.store.history import closed_windows
 from tests.support import dqm
 from tests.support.browser import chromium
 from tests.support.commands import RunningCommand, lumiwatch, running

@@ -6,11 +6,11 @@ from skhep_testdata import data_path
 
 from hw.network import FirmwareModel
 from retrain.train import TrainSettings, train
-from streams.contract import load_contract
-from streams.convert import convert
-from streams.dataset import dataset_of
-from streams.effects import parse_effect
-from streams.resample import resample
+from streams.contracts.contract import load_contract
+from streams.conversion.convert import convert
+from streams.events.dataset import dataset_of
+from streams.events.effects import parse_effect
+from streams.events.resample import resample
 
 CONTRACT_FILE = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
 EVENTS = 60_000

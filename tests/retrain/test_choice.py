@@ -5,8 +5,8 @@ from retrain.errors import ContractMismatch, EncoderMismatch
 from retrain.evaluate import Criteria
 from retrain.selection import SelectionSettings, select
 from retrain.strategies import strategies_named
-from streams.contract import Contract
-from streams.dataset import dataset_of
+from streams.contracts.contract import Contract
+from streams.events.dataset import dataset_of
 from tests.support.hw import random_model
 
 

@@ -12,7 +12,7 @@ from retrain.records import CandidateRow, TrainingRow, candidates_of, record_res
 from retrain.selection import SelectionSettings
 from retrain.selection import select as select_events
 from retrain.strategies import strategies_named
-from streams.database import open_engine
+from streams.store.database import open_engine
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 

@@ -3,8 +3,8 @@ import pytest
 
 from retrain.errors import ContractMismatch, TooFewEvents
 from retrain.selection import SelectionSettings, select
-from streams.contract import Contract
-from streams.dataset import dataset_of
+from streams.contracts.contract import Contract
+from streams.events.dataset import dataset_of
 
 SETTINGS = SelectionSettings(minimum_events=1000)
 

@@ -5,7 +5,7 @@ import torch
 from hw.emulator import Emulator
 from retrain.errors import ContractMismatch, TooFewEvents, TrainingFailed
 from retrain.train import TrainSettings, input_affine, train, with_accept_rate
-from streams.contract import Contract
+from streams.contracts.contract import Contract
 from tests.support.hw import random_model
 
 SMALL = TrainSettings(epochs=2, training_events=2000, threshold_events=10_000)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import skhep_testdata
 
-from streams.batch import Batch
-from streams.contract import load_contract
-from streams.convert import convert
-from streams.reference import build_reference
+from streams.contracts.contract import load_contract
+from streams.conversion.convert import convert
+from streams.events.batch import Batch
+from streams.judging.reference import build_reference
 from tests.support.streams import Detector, StandInScore
 
 CONTRACT_PATH = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from streams.assessment import AssessmentSettings, assess
-from streams.effects import parse_effect
-from streams.reference import build_reference
-from streams.verdict import State, VerdictChain
+from streams.events.effects import parse_effect
+from streams.judging.assessment import AssessmentSettings, assess
+from streams.judging.reference import build_reference
+from streams.judging.verdict import State, VerdictChain
 from tests.support.streams import conditions
 
 EVENTS = 10_000

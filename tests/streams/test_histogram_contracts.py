@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.batch import decode_batch
-from streams.convert import convert
+from streams.conversion.convert import convert
 from streams.errors import ContractError, MalformedMessage
+from streams.events.batch import decode_batch
 from tests.support import dqm
 
 

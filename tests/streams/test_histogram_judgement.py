@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from uproot.writing.identify import to_writable
 
-from streams.assessment import AssessmentSettings, Judgement, assess
-from streams.comparison import INPUTS, compare
 from streams.conditions import Conditions
-from streams.dqm import DqmLumisection
-from streams.dqm_root import histogram_of
-from streams.dqm_summary import summarise_histograms
+from streams.counting.summary import merge
+from streams.dqm.files import DqmLumisection
+from streams.dqm.root import histogram_of
+from streams.dqm.summary import summarise_histograms
 from streams.errors import ContractError, StreamsError
-from streams.reference import build_reference, decode_reference, encode_reference
-from streams.summary import merge
-from streams.verdict import State, VerdictChain
+from streams.judging.assessment import AssessmentSettings, Judgement, assess
+from streams.judging.comparison import INPUTS, compare
+from streams.judging.reference import build_reference, decode_reference, encode_reference
+from streams.judging.verdict import State, VerdictChain
 from tests.support import dqm
 
 RUN = 315267

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from streams.batch import batch_model, decode_batch
 from streams.conditions import decode_conditions
-from streams.contract import load_contract
-from streams.database import open_engine
+from streams.contracts.contract import load_contract
+from streams.counting.codec import decode_summary
 from streams.errors import MalformedMessage
-from streams.judge import MonitoredModel
-from streams.records import create_tables
-from streams.summary_codec import decode_summary
-from streams.windows import Outcome, WindowStore
+from streams.events.batch import batch_model, decode_batch
+from streams.judging.judge import MonitoredModel
+from streams.store.database import open_engine
+from streams.store.records import create_tables
+from streams.store.windows import Outcome, WindowStore
 from tests.support.hostile import CONTRACT_PATH, FOLDER, KINDS, hostile_messages
 
 MAX_PYTHON_BYTES = 100 * 1024 * 1024

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from streams.batch import encode_batch
 from streams.conditions import encode_conditions
-from streams.database import open_engine
+from streams.events.batch import encode_batch
 from streams.integrity import EmulatedOutput, IntegrityCheck, IntegrityState, sample
-from streams.judge import MonitoredModel
+from streams.judging.judge import MonitoredModel
+from streams.judging.verdict import Verdict
 from streams.pipeline import Pipeline, Topics
-from streams.records import create_tables
+from streams.store.database import open_engine
+from streams.store.records import create_tables
+from streams.store.windows import WindowStore
 from streams.topics import BATCHES, CONDITIONS, SUMMARIES
-from streams.verdict import Verdict
-from streams.windows import WindowStore
 from tests.support.streams import MODEL, FakeEvent, FakeMessage, FakeTopic, conditions
 
 PARTS = 4

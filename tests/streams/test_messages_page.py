@@ -7,15 +7,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from streams import batch, conditions, dead_letter, summary_codec, verdict
-from streams.assessment import InputShift
-from streams.batch import decode_batch
+from streams import conditions, dead_letter
 from streams.conditions import Conditions, decode_conditions
-from streams.contract import load_contract
+from streams.contracts.contract import load_contract
+from streams.counting import codec as summary_codec
 from streams.dead_letter import DeadLetter
+from streams.events import batch
+from streams.events.batch import decode_batch
 from streams.integrity import IntegrityResult
+from streams.judging import verdict
+from streams.judging.assessment import InputShift
+from streams.judging.verdict import State, Verdict
 from streams.topics import TOPICS
-from streams.verdict import State, Verdict
 from tests.support.hostile import CONTRACT_PATH
 
 PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.batch import Batch, decode_batch, encode_batch
 from streams.conditions import Conditions, decode_conditions, encode_conditions
-from streams.contract import load_contract
+from streams.contracts.contract import load_contract
+from streams.counting.codec import MAGIC, decode_summary, encode_summary
+from streams.counting.summary import Summary, summarise
 from streams.dead_letter import DeadLetter, decode_dead_letter, encode_dead_letter, refuse
 from streams.errors import MalformedMessage
-from streams.summary import Summary, summarise
-from streams.summary_codec import MAGIC, decode_summary, encode_summary
-from streams.verdict import State, Verdict, decode_verdict, encode_verdict
+from streams.events.batch import Batch, decode_batch, encode_batch
+from streams.judging.verdict import State, Verdict, decode_verdict, encode_verdict
 from tests.support.hostile import CONTRACT_PATH, at
 
 CONTRACT = load_contract(CONTRACT_PATH)

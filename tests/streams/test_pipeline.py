@@ -7,17 +7,17 @@ import json
 import pytest
 
 from streams import pipeline as module
-from streams.batch import digest, encode_batch
 from streams.conditions import encode_conditions
-from streams.database import open_engine
+from streams.counting.codec import decode_summary, encode_summary
 from streams.dead_letter import MAX_PAYLOAD_BYTES
-from streams.judge import MonitoredModel
+from streams.events.batch import digest, encode_batch
+from streams.events.recorder import Recorder, RecorderSettings
+from streams.judging.judge import MonitoredModel
 from streams.pipeline import Pipeline, Topics
-from streams.recorder import Recorder, RecorderSettings
-from streams.records import create_tables
-from streams.summary_codec import decode_summary, encode_summary
+from streams.store.database import open_engine
+from streams.store.records import create_tables
+from streams.store.windows import WindowStore
 from streams.topics import BATCHES, CONDITIONS, SUMMARIES
-from streams.windows import WindowStore
 from tests.support.streams import MODEL, FakeEvent, FakeMessage, FakeTopic, conditions
 
 

@@ -13,18 +13,18 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import inspect, text
 
 from streams import topics
-from streams.batch import MAX_BATCH_BYTES
-from streams.broker import EmbeddedBroker, ensure_topics
-from streams.database import open_engine
+from streams.broker.embedded import EmbeddedBroker, ensure_topics
 from streams.dead_letter import MAX_PAYLOAD_BYTES, decode_dead_letter
-from streams.effects import parse_effect
 from streams.errors import WorkerError
-from streams.history import closed_windows
-from streams.recorder import recent_dataset
-from streams.records import create_tables
-from streams.reference_store import register_reference
-from streams.replay import Replayer, ReplaySettings
-from streams.verdict import Verdict
+from streams.events.batch import MAX_BATCH_BYTES
+from streams.events.effects import parse_effect
+from streams.events.recorder import recent_dataset
+from streams.events.replay import Replayer, ReplaySettings
+from streams.judging.reference_store import register_reference
+from streams.judging.verdict import Verdict
+from streams.store.database import open_engine
+from streams.store.history import closed_windows
+from streams.store.records import create_tables
 from streams.worker import WorkerModel, WorkerSettings, load_settings, main, start_worker
 from streams.worker_status import worker_reports
 from tests.support.hostile import CONTRACT_PATH, KINDS, hostile_messages

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streams.database import open_engine
-from streams.records import create_tables
+from streams.store.database import open_engine
+from streams.store.records import create_tables
 from streams.worker_status import FORGOTTEN_AFTER, Progress, Reporter, resident_bytes, worker_reports
 from tests.support.streams import MODEL, FakeMessage
 

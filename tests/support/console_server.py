@@ -41,17 +41,17 @@ from daemon.settings import Site, load_site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from hw.records import PackageRecord
-from streams.batch import Batch, digest, encode_batch
 from streams.conditions import Conditions
-from streams.convert import convert
-from streams.dataset import Dataset
-from streams.effects import parse_effect
-from streams.judge import MonitoredModel
-from streams.reference import build_reference
-from streams.reference_store import register_reference
-from streams.replay import lumisection_events
-from streams.summary import Summary, summarise
-from streams.windows import WindowStore
+from streams.conversion.convert import convert
+from streams.counting.summary import Summary, summarise
+from streams.events.batch import Batch, digest, encode_batch
+from streams.events.dataset import Dataset
+from streams.events.effects import parse_effect
+from streams.events.replay import lumisection_events
+from streams.judging.judge import MonitoredModel
+from streams.judging.reference import build_reference
+from streams.judging.reference_store import register_reference
+from streams.store.windows import WindowStore
 
 MODEL, RUN = "anomaly", 362439
 DRIFT = parse_effect("jet_gain=1.10@LS41")

@@ -14,7 +14,7 @@ from typing import Any
 
 from daemon.errors import StepFailed
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
-from streams.verdict import State, Verdict
+from streams.judging.verdict import State, Verdict
 
 EXAMPLE_SITE = Path(__file__).parents[2] / "deploy" / "site"
 OLD_PACKAGE = "a" * 64

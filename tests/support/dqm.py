@@ -17,7 +17,7 @@ import numpy.typing as npt
 import uproot
 from uproot.writing.identify import to_writable
 
-from streams.contract import Contract, parse_contract
+from streams.contracts.contract import Contract, parse_contract
 
 PT = "L1T/L1TStage2CaloLayer2/Central-Jets/CenJetsRank"
 OCCUPANCY = "L1T/L1TStage2CaloLayer2/Central-Jets/CenJetsOcc"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams import topics
-from streams.batch import Batch, encode_batch
 from streams.conditions import Conditions, encode_conditions
-from streams.summary import summarise
+from streams.counting.summary import summarise
+from streams.events.batch import Batch, encode_batch
 
 ANNOUNCED, SILENT = "announced", "silent"  # models with and without conditions
 PACKAGE = "cd" * 32

@@ -39,13 +39,13 @@ from hw.emulator import Emulator
 from hw.errors import BoardUnreachable
 from hw.package import Package, open_package
 from retrain.train import TrainSettings
-from streams.batch import Batch
-from streams.dataset import Dataset
-from streams.effects import parse_effect
-from streams.history import ClosedWindow, closed_windows
-from streams.reference_store import approve_reference
-from streams.replay import Replayer, ReplaySettings, lumisection_events
-from streams.summary import summarise
+from streams.counting.summary import summarise
+from streams.events.batch import Batch
+from streams.events.dataset import Dataset
+from streams.events.effects import parse_effect
+from streams.events.replay import Replayer, ReplaySettings, lumisection_events
+from streams.judging.reference_store import approve_reference
+from streams.store.history import ClosedWindow, closed_windows
 from tests.support.daemon import copy_site
 
 MODEL = "anomaly"

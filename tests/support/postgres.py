@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from streams.broker import die_with_parent
+from streams.broker.embedded import die_with_parent
 
 OVERRIDE = "LUMIWATCH_TEST_POSTGRES"
 """Environment variable: URL of a server to use instead, whose user may create databases."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.batch import Batch, digest, encode_batch
 from streams.conditions import Conditions
-from streams.replay import FirmwareOutput, lumisection_events
-from streams.summary import summarise
+from streams.counting.summary import summarise
+from streams.events.batch import Batch, digest, encode_batch
+from streams.events.replay import FirmwareOutput, lumisection_events
 
 PACKAGE = "aa" * 32
 OTHER_PACKAGE = "bb" * 32

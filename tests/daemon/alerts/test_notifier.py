@@ -15,8 +15,8 @@ from daemon.operations import Operations
 from daemon.patience import Patience
 from daemon.records import NotificationRecord
 from daemon.steps import StepLog
-from streams.assessment import InputShift
-from streams.verdict import State
+from streams.judging.assessment import InputShift
+from streams.judging.verdict import State
 from tests.support.daemon import NoWorkflows, make_verdict
 from tests.support.mattermost import MattermostServer
 

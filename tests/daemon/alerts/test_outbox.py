@@ -19,7 +19,7 @@ from daemon.alerts.mattermost import BotClient, WebhookClient
 from daemon.alerts.message import AlertMessage, Stage
 from daemon.alerts.outbox import Outbox, backoff_s
 from daemon.records import NotificationRecord
-from streams.database import open_engine
+from streams.store.database import open_engine
 from tests.support.mattermost import MattermostServer, rate_limited
 
 NOW = datetime(2026, 7, 1, 3, 0, tzinfo=UTC)

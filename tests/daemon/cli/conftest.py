@@ -12,8 +12,8 @@ from daemon.cli.main import main
 from daemon.commissioning import Commissioning
 from daemon.settings import load_site
 from retrain.train import MINIMUM_EVENTS, TrainSettings
-from streams.contract import parse_contract
-from streams.convert import convert
+from streams.contracts.contract import parse_contract
+from streams.conversion.convert import convert
 from tests.support.daemon import copy_site
 from tests.support.hw import build_packages
 

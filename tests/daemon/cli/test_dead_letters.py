@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from kafka import KafkaProducer
 
-from streams.broker import EmbeddedBroker, ensure_topics
+from streams.broker.embedded import EmbeddedBroker, ensure_topics
 from streams.dead_letter import encode_dead_letter, refuse
 from streams.topics import BATCHES, DEAD_LETTERS
 

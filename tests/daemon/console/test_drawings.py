@@ -15,7 +15,7 @@ from daemon.console.looks import DARK, INCIDENTS, LIGHT, NOTIFICATIONS, RESPONSE
 from daemon.console.ratio_chart import ratio
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.records import IncidentState, NotificationState, ResponseState, StepState
-from streams.verdict import State
+from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, make_verdict
 
 NOW = datetime(2026, 7, 1, 3, 0, tzinfo=UTC)

@@ -18,7 +18,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parents[2])]
 
 import arrow_surgery as surgery  # noqa: E402 - the folder is no package
 
-from streams.contract import load_contract  # noqa: E402 - as above
+from streams.contracts.contract import load_contract  # noqa: E402 - as above
 
 N = 20
 PACKABLE = 16 * 1024

@@ -1,0 +1,1 @@
+"""Counting: events into mergeable summaries, and their bytes."""

@@ -1,0 +1,1 @@
+"""DQM histograms: files of three formats become summaries, each file once."""

@@ -1,0 +1,1 @@
+"""Judging: from a window and its reference to an assessment and a verdict."""

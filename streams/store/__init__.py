@@ -1,0 +1,1 @@
+"""The store: tables of the stream, counting exactly once, closing and forgetting windows."""
