@@ -234,7 +234,11 @@ class Gate:
             connection.start()
 
     def admit(self, request: Request, size: int, gone: Callable[[], bool]) -> bool:
-        """Wait until a request may pass and count it in; False when its client went away meanwhile."""
+        """Wait until a request may pass and count it in; False when its client went away meanwhile.
+
+        A client that leaves more behind than the kernel keeps unread is not known to be gone: its request
+        passes, and what it sends again is counted once by its identity.
+        """
         with self._changed:
             if self._must_wait(request):
                 self._waiting += 1

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from streams.broker.embedded import embedded as broker
+from streams.broker import embedded as broker
 
 
 @pytest.fixture

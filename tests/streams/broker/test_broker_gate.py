@@ -155,7 +155,7 @@ def test_the_request_of_a_client_that_gave_up_is_never_passed_on(server, gate, c
     # given a producer that waits
     gate.hold()
     producer = connect()
-    producer.sendall(produce(1, size=200_000))
+    producer.sendall(produce(1, size=20_000))
     until(lambda: gate.waiting == 1)
 
     # when it gives up, as a client does after its time-out, and sends again
