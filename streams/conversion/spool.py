@@ -158,7 +158,13 @@ class Spool:
     def members(self) -> list[Member]:
         """Return the columns as members of a dataset file."""
         return [
-            Member.of_file(name, self.folder / f"{name}.bin", dtype, self._shape(width))
+            Member.of_file(
+                name,
+                self.folder / f"{name}.bin",
+                dtype,
+                self._shape(width),
+                self.journal.checksums[name],
+            )
             for name, (dtype, width) in self._types.items()
         ]
 

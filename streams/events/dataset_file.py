@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.errors import DatasetError
+from streams.events.checksums import crc32_of_both
 
 _PIECE: Final = 1 << 20
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -44,12 +45,24 @@ class Member:
         Of the numbers.
     pieces
         Gives the numbers, little-endian in C order, from the start each time it is called.
+    crc
+        CRC-32 of the numbers, where it is known already.
     """
 
     name: str
     head: bytes
     n_bytes: int
     pieces: Callable[[], Iterator[Piece]]
+    crc: int | None = None
+
+    def checksum(self) -> int:
+        """Return the CRC-32 of head and numbers."""
+        checksum = zlib.crc32(self.head)
+        if self.crc is not None:
+            return crc32_of_both(checksum, self.crc, self.n_bytes)
+        for piece in self.pieces():
+            checksum = zlib.crc32(piece, checksum)
+        return checksum
 
     @classmethod
     def of_array(cls, name: str, array: npt.NDArray[Any]) -> Self:
@@ -64,8 +77,10 @@ class Member:
         return cls(name, _npy_head(plain.dtype, plain.shape), plain.nbytes, pieces)
 
     @classmethod
-    def of_file(cls, name: str, path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Self:
-        """Take the bare numbers of a file, little-endian in C order."""
+    def of_file(
+        cls, name: str, path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], crc: int | None = None
+    ) -> Self:
+        """Take the bare numbers of a file, little-endian in C order; `crc` is their CRC-32, where known."""
         kind = np.dtype(dtype).newbyteorder("<")
 
         def pieces() -> Iterator[Piece]:
@@ -73,7 +88,7 @@ class Member:
                 while piece := stream.read(_PIECE):
                     yield piece
 
-        return cls(name, _npy_head(kind, shape), path.stat().st_size, pieces)
+        return cls(name, _npy_head(kind, shape), path.stat().st_size, pieces, crc)
 
 
 def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -86,8 +101,8 @@ def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 def archive(members: Iterable[Member]) -> Iterator[Piece]:
     """Yield the bytes of an archive, in order.
 
-    They are those that `zipfile` writes with `force_zip64`; to know a checksum before the numbers, each
-    member is gone through twice.
+    They are those that `zipfile` writes with `force_zip64`; to know its checksum before the numbers, a
+    member is gone through twice unless it brings that along.
     """
     entries: list[zipfile.ZipInfo] = []
     position = 0
@@ -97,9 +112,7 @@ def archive(members: Iterable[Member]) -> Iterator[Piece]:
         entry.external_attr = 0o644 << 16
         entry.header_offset = position
         entry.file_size = entry.compress_size = len(member.head) + member.n_bytes
-        entry.CRC = zlib.crc32(member.head)
-        for piece in member.pieces():
-            entry.CRC = zlib.crc32(piece, entry.CRC)
+        entry.CRC = member.checksum()
         local = entry.FileHeader(zip64=True)
         yield local
         yield member.head
