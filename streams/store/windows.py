@@ -17,6 +17,7 @@ from streams.conditions import Conditions
 from streams.counting.layout import layout_of
 from streams.counting.summary import Summary
 from streams.errors import MalformedMessage
+from streams.events.batch import MAX_BATCH_EVENTS
 from streams.judging.judge import Judge, MonitoredModel
 from streams.judging.verdict import Verdict
 from streams.store.closing import (
@@ -202,6 +203,10 @@ class WindowStore:
             )
         if summary.batch is None:
             return "summary names no batch: say which source and sequence it counts"
+        if summary.n_events > MAX_BATCH_EVENTS and not summary.layout.own_totals:
+            return (
+                f"summary of {summary.n_events} events, a batch holds {MAX_BATCH_EVENTS} at most: split it"
+            )
         return ""
 
     def _readiness(self, session: Session, place: Place, now: datetime) -> bool | None:

@@ -269,6 +269,7 @@ def test_what_does_not_belong_here_is_refused(store, detector):
         (dataclasses.replace(summary, model="stranger"), "unknown model"),
         (dataclasses.replace(summary, contract_hash="0" * 64), "update one of them"),
         (dataclasses.replace(summary, batch=None), "names no batch"),
+        (dataclasses.replace(summary, n_events=65_537), "a batch holds 65536 at most"),
     ):
         (folded,) = store.fold_summaries([wrong], NOW)
         assert folded.outcome is Outcome.REFUSED
