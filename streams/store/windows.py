@@ -204,9 +204,7 @@ class WindowStore:
         if summary.batch is None:
             return "summary names no batch: say which source and sequence it counts"
         if summary.n_events > MAX_BATCH_EVENTS and not summary.layout.own_totals:
-            return (
-                f"summary of {summary.n_events} events, a batch holds {MAX_BATCH_EVENTS} at most: split it"
-            )
+            return f"summary of {summary.n_events} events, a batch holds {MAX_BATCH_EVENTS} at most: split it"
         return ""
 
     def _readiness(self, session: Session, place: Place, now: datetime) -> bool | None:
