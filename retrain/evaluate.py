@@ -15,7 +15,7 @@ from scipy import stats
 from hw.emulator import Emulator
 from hw.network import FirmwareModel
 from retrain.errors import TooFewEvents
-from streams.judging.statistics import ks_from_counts
+from streams.statistics.distances import ks_from_counts
 
 Inputs = npt.NDArray[np.int16]
 Scores = npt.NDArray[np.int64]

@@ -15,7 +15,8 @@ from streams.counting.fill import Counts
 from streams.counting.layout import Layout
 from streams.counting.summary import Summary
 from streams.errors import SummaryError
-from streams.judging.statistics import ks_from_counts, rate_pull
+from streams.statistics.distances import ks_from_counts
+from streams.statistics.rates import rate_pull
 
 INPUTS: Final = "inputs"
 SCORE: Final = "score"

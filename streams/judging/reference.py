@@ -21,7 +21,7 @@ from streams.counting.codec import decode_summary, encode_summary
 from streams.counting.summary import Summary, merge_all
 from streams.errors import MalformedMessage, ReferenceProblem
 from streams.judging.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare, families_of
-from streams.judging.statistics import gumbel_threshold, kolmogorov_threshold, normal_threshold, share_budget
+from streams.statistics.budgets import gumbel_threshold, kolmogorov_threshold, normal_threshold, share_budget
 
 MINIMUM_LUMISECTIONS: Final = 16
 """Fewest lumisections of a reference: with less, the thresholds say more about luck than about noise."""
