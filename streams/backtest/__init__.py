@@ -1,0 +1,1 @@
+"""Backtests: the verdict chain over generated or recorded lumisections, its false alarms and its delays."""
