@@ -86,7 +86,7 @@ def _uniform(state: Any) -> float:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
-    return float((np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52
+    return float((np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52)
 
 
 @_compiled
@@ -94,7 +94,7 @@ def _quantile(table: Any, row: int, u: float) -> float:
     place = u * CELLS
     cell = int(place)
     low = table[row, cell]
-    return low + (place - cell) * (table[row, cell + 1] - low)
+    return float(low + (place - cell) * (table[row, cell + 1] - low))
 
 
 @_compiled
