@@ -33,7 +33,7 @@ from daemon.settings import Site, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
 from streams.contracts.library import find_contract, shipped_contracts
-from streams.events.effects import parse_effect
+from streams.effects.effect import parse_effect
 from streams.judging.reference_store import approve_reference, find_reference, retire_reference
 
 references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")

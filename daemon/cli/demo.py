@@ -9,7 +9,7 @@ import typer
 
 from daemon.cli.output import err, out
 from daemon.errors import CheckFailed, InvalidChoice
-from streams.events.effects import parse_effect
+from streams.effects.effect import parse_effect
 
 
 def demo(

@@ -31,8 +31,8 @@ from daemon.records import FINAL_RESPONSE_STATES, ResponseState, StepState
 from hw.boards.ipbus import IPbusBoard
 from hw.package import Package
 from retrain.train import TrainSettings
+from streams.effects.effect import Effect
 from streams.events.dataset import Dataset
-from streams.events.effects import Effect
 from streams.judging.reference_store import approve_reference
 
 MODEL = "anomaly"

@@ -24,9 +24,9 @@ from daemon.through_board import score_on
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import HardwareError
 from streams.contracts.contract import Contract
+from streams.effects.effect import Effect
 from streams.errors import EffectError, StreamsError
 from streams.events.dataset import Dataset
-from streams.events.effects import Effect
 from streams.events.replay import Replayer, ReplaySettings
 
 ROOT_FILE = "uproot-HZZ.root"

@@ -28,7 +28,7 @@ from daemon.steps import APPLY, BENCH, DECIDE, RETRAIN
 from daemon.views import IncidentView, ResponseDetail, StepView, WindowView
 from daemon.workshop import Applied, Benched, Retrained
 from hw.report import BenchReport
-from streams.events.effects import Effect
+from streams.effects.effect import Effect
 from streams.judging.verdict import State
 
 RECOVERED_WITHIN = 0.05

@@ -25,9 +25,9 @@ from streams.backtest.shapes import object_counts, quantiles
 from streams.conditions import Conditions
 from streams.contracts.contract import Contract, ObjectGroup
 from streams.counting.summary import Summary, summarise
+from streams.effects.effect import Effect
 from streams.errors import ContractError
 from streams.events.batch import Batch
-from streams.events.effects import Effect
 
 PACKAGE: Final = hashlib.sha256(b"lumiwatch generated detector").hexdigest()
 """Package that is said to have scored generated events."""

@@ -22,10 +22,10 @@ from streams.broker.embedded import check_let_in
 from streams.broker.security import PLAINTEXT, KafkaSecurity
 from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
 from streams.contracts.contract import Contract
+from streams.effects.effect import Effect
 from streams.errors import BrokerError, ReplayError
 from streams.events.batch import MAX_BATCH_BYTES, Batch, encode_batch
 from streams.events.dataset import Dataset
-from streams.events.effects import Effect
 from streams.events.replay_events import check_split, lumisection_events, replay_lumisections
 from streams.topics import BATCHES, CONDITIONS
 

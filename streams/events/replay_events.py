@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.contracts.contract import Contract
+from streams.effects.effect import Effect
 from streams.errors import ReplayError
 from streams.events.batch import MAX_BATCH_EVENTS
 from streams.events.dataset import Dataset
-from streams.events.effects import Effect
 from streams.events.resample import resample
 
 

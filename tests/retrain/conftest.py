@@ -8,8 +8,8 @@ from hw.network import FirmwareModel
 from retrain.train import TrainSettings, train
 from streams.contracts.contract import load_contract
 from streams.conversion.convert import convert
+from streams.effects.effect import parse_effect
 from streams.events.dataset import dataset_of
-from streams.events.effects import parse_effect
 from streams.events.resample import resample
 
 CONTRACT_FILE = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.events.effects import parse_effect
+from streams.effects.effect import parse_effect
 from streams.judging.assessment import AssessmentSettings, assess
 from streams.judging.reference import build_reference
 from streams.judging.verdict import State, VerdictChain

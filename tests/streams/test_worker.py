@@ -15,9 +15,9 @@ from sqlalchemy import inspect, text
 from streams import topics
 from streams.broker.embedded import EmbeddedBroker, ensure_topics
 from streams.dead_letter import MAX_PAYLOAD_BYTES, decode_dead_letter
+from streams.effects.effect import parse_effect
 from streams.errors import WorkerError
 from streams.events.batch import MAX_BATCH_BYTES
-from streams.events.effects import parse_effect
 from streams.events.recorder import recent_dataset
 from streams.events.replay import Replayer, ReplaySettings
 from streams.judging.reference_store import register_reference

@@ -44,9 +44,9 @@ from hw.records import PackageRecord
 from streams.conditions import Conditions
 from streams.conversion.convert import convert
 from streams.counting.summary import Summary, summarise
+from streams.effects.effect import parse_effect
 from streams.events.batch import Batch, digest, encode_batch
 from streams.events.dataset import Dataset
-from streams.events.effects import parse_effect
 from streams.events.replay import lumisection_events
 from streams.judging.judge import MonitoredModel
 from streams.judging.reference import build_reference

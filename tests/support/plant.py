@@ -40,9 +40,9 @@ from hw.errors import BoardUnreachable
 from hw.package import Package, open_package
 from retrain.train import TrainSettings
 from streams.counting.summary import summarise
+from streams.effects.effect import parse_effect
 from streams.events.batch import Batch
 from streams.events.dataset import Dataset
-from streams.events.effects import parse_effect
 from streams.events.replay import Replayer, ReplaySettings, lumisection_events
 from streams.judging.reference_store import approve_reference
 from streams.store.history import ClosedWindow, closed_windows

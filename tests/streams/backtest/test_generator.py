@@ -17,8 +17,8 @@ from streams.backtest.generator import (
 )
 from streams.contracts.contract import digitise, load_contract, parse_contract
 from streams.contracts.quantity import Quantity
+from streams.effects.effect import parse_effect
 from streams.errors import ContractError, EffectError
-from streams.events.effects import parse_effect
 from tests.streams.conftest import CONTRACT_PATH, SMALL_CONTRACT
 
 CONTRACT = load_contract(CONTRACT_PATH)

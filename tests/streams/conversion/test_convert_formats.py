@@ -14,8 +14,8 @@ from streams.contracts.contract import load_contract, parse_contract
 from streams.contracts.library import FOLDER, find_contract, shipped_contracts
 from streams.conversion.convert import convert
 from streams.counting.layout import layout_of
+from streams.effects.effect import parse_effect
 from streams.errors import ContractError, ConvertError, EffectError, ResampleError
-from streams.events.effects import parse_effect
 from streams.events.resample import n_turns
 from tests.streams.conftest import CONTRACT_PATH
 from tests.support.root_files import coffea_file, write_l1_nano, write_l1_ntuple

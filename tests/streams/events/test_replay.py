@@ -10,9 +10,9 @@ from kafka import KafkaConsumer, TopicPartition
 from streams.broker.embedded import EmbeddedBroker, ensure_topics, free_port
 from streams.conditions import decode_conditions
 from streams.contracts.contract import parse_contract
+from streams.effects.effect import parse_effect
 from streams.errors import DatasetError, ReplayError
 from streams.events.batch import decode_batch
-from streams.events.effects import parse_effect
 from streams.events.replay import (
     FirmwareOutput,
     Replayer,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from streams.events.effects import parse_effect
+from streams.effects.effect import parse_effect
 from streams.judging.assessment import Assessment, AssessmentSettings, Judgement, assess
 from tests.support.streams import OTHER_PACKAGE, conditions
 

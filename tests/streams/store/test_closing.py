@@ -7,7 +7,7 @@ import pytest
 from sqlmodel import Session
 
 from streams.conditions import Conditions
-from streams.events.effects import parse_effect
+from streams.effects.effect import parse_effect
 from streams.judging.judge import MonitoredModel
 from streams.judging.reference_store import register_reference
 from streams.store.database import open_engine

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sqlmodel import Session, select
 
+from streams.effects.effect import parse_effect
 from streams.errors import MalformedMessage
-from streams.events.effects import parse_effect
 from streams.judging.judge import MonitoredModel
 from streams.judging.reference_store import register_reference
 from streams.store.database import open_engine

@@ -1,0 +1,254 @@
+"""Effects on which objects there are: dead, hole, noise, pileup. Knows integer codes, not models or streams.
+
+An object that vanishes leaves no gap: what stands behind it moves up, as firmware sorts. What firmware had
+dropped behind the last slot is not known, so nothing moves in from there and the last slot is missing.
+"""
+
+import math
+
+import numpy as np
+
+from streams.contracts.contract import Contract, InputSpec
+from streams.effects.slots import (
+    Inputs,
+    Mask,
+    Slots,
+    by_falling_key,
+    code_of,
+    code_values,
+    movable_slots,
+    slots_of,
+    without,
+)
+from streams.errors import EffectError
+
+Pair = tuple[float, float]
+
+
+def dead(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, slot: int) -> Inputs:  # noqa: ARG001 - one signature for all kinds
+    """Empty one slot: whatever stood there is missing, and nothing moves up. Staged codes are fine.
+
+    Raises
+    ------
+    EffectError
+        The contract has no such object or slot.
+    """
+    slots = slots_of(contract, name) if name in {group.name for group in contract.objects} else None
+    if slots is None or slot >= slots.count:
+        raise EffectError(f"contract '{contract.name}' has no {name}[{slot}]")
+    result = inputs.copy()
+    for position, spec in enumerate(contract.inputs):
+        if spec.object == name and spec.index == slot:
+            result[:, position] = spec.padding
+    return result
+
+
+def hole(
+    inputs: Inputs,
+    contract: Contract,
+    rng: np.random.Generator,  # noqa: ARG001 - one signature for all kinds
+    name: str,
+    centre: Pair,
+    *,
+    width: Pair,
+    unit: str,
+) -> Inputs:
+    """Lose the objects whose eta and phi lie in a rectangle: a dead region.
+
+    Phi wraps around. The lower edges belong to the rectangle, the upper ones do not. Of a code, the middle
+    of its interval decides; in codes, the number itself.
+
+    Parameters
+    ----------
+    centre, width
+        Eta and phi, and full widths: in the units of the inputs, or in codes.
+    unit
+        ``physical`` or ``codes``.
+
+    Raises
+    ------
+    EffectError
+        The objects lack pt, eta or phi, one of them went through firmware's scaling, or phi has no period.
+    """
+    slots = movable_slots(contract, name)
+    eta, phi = slots.position("eta"), slots.position("phi")
+    rows = _rows_within(slots.specs[eta], centre[0], width[0], unit)
+    columns = _columns_within(slots.specs[phi], centre[1], width[1], unit)
+    view = slots.view(inputs)
+    gone = _looked_up(rows, view[:, :, eta], slots.specs[eta])
+    gone &= _looked_up(columns, view[:, :, phi], slots.specs[phi])
+    gone &= slots.present(view)
+    if not gone.any():
+        return inputs
+    result = inputs.copy()
+    without(slots.view(result), slots, gone)
+    return result
+
+
+def noise(
+    inputs: Inputs,
+    contract: Contract,
+    rng: np.random.Generator,
+    name: str,
+    pt: float,
+    *,
+    at: Pair | str,
+    fraction: float,
+) -> Inputs:
+    """Add one object in a random fraction of the events: a hot tower, or a burst of noise.
+
+    It takes its place by pt where the group is sorted by pt, behind those of equal pt, or else behind the
+    last object; the last slot is pushed out. It does not merge with an object that is there. Quantities
+    other than pt, eta and phi hold their padding.
+
+    Parameters
+    ----------
+    pt
+        In its unit.
+    at
+        Eta and phi, in their units; or ``random``: flat in their codes, anew in each event.
+
+    Raises
+    ------
+    EffectError
+        The objects lack pt, eta or phi, a quantity went through firmware's scaling, the group is sorted by
+        another quantity than pt, or so small a pt has the code of a missing object.
+    """
+    slots = movable_slots(contract, name)
+    if slots.sort_by not in {None, "pt"}:
+        raise EffectError(
+            f"object '{name}' is sorted by {slots.sort_by}, which noise has none of: choose one sorted by pt"
+        )
+    code = _pt_code(slots, pt)
+    slots.position("eta"), slots.position("phi")
+    if fraction == 0.0:
+        return inputs
+    events = np.flatnonzero(rng.random(len(inputs)) < fraction)
+    added = np.tile(slots.padding, (len(events), 1))
+    added[:, slots.position("pt")] = code
+    for number, quantity in enumerate(("eta", "phi")):
+        position = slots.position(quantity)
+        spec = slots.specs[position]
+        if isinstance(at, str):
+            added[:, position] = rng.integers(spec.minimum, spec.maximum, len(events), endpoint=True)
+        else:
+            added[:, position] = code_of(at[number], spec)
+    result = inputs.copy()
+    view = slots.view(result)
+    view[events] = _inserted(view[events], slots, added)
+    return result
+
+
+def pileup(
+    inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, factor: float, *, below: float
+) -> Inputs:
+    """Thin or add soft objects: a crude change of pileup.
+
+    Below 1, each object softer than `below` stays with probability `factor`. Above 1, each soft object of
+    other events of the block is overlaid with probability ``factor - 1`` (of several other events above 2),
+    and the hardest of all fill the slots.
+
+    This is no pileup: energy sums and missing energy stay, no resolution or isolation changes, overlaid
+    objects do not merge, and objects softer than the last slot or the trigger's threshold are not known.
+
+    Parameters
+    ----------
+    below
+        In the unit of pt.
+
+    Raises
+    ------
+    EffectError
+        The objects lack pt or a quantity went through firmware's scaling; or, above 1, the group is sorted
+        by another quantity than pt.
+    """
+    slots = movable_slots(contract, name)
+    if factor > 1.0 and slots.sort_by not in {None, "pt"}:
+        raise EffectError(
+            f"object '{name}' is sorted by {slots.sort_by}: overlay objects sorted by pt, "
+            "or thin with a factor below 1"
+        )
+    if factor == 1.0 or not len(inputs):
+        return inputs
+    position = slots.position("pt")
+    soft = slots.present(slots.view(inputs))
+    soft &= slots.view(inputs)[:, :, position] < code_of(below, slots.specs[position])
+    result = inputs.copy()
+    if factor < 1.0:
+        without(slots.view(result), slots, soft & (rng.random(soft.shape, dtype=np.float32) >= factor))
+        return result
+    others = np.arange(len(inputs))
+    while factor > 1.0 and len(inputs) > 1:
+        turned = (others + rng.integers(1, len(inputs))) % len(inputs)
+        chosen = soft[turned] & (rng.random(soft.shape, dtype=np.float32) < factor - 1.0)
+        _overlay(slots.view(result), slots, slots.view(inputs)[turned], chosen)
+        factor -= 1.0
+    return result
+
+
+def _overlay(view: Inputs, slots: Slots, other: Inputs, chosen: Mask) -> None:
+    """Put the chosen objects of other events among those of a view, in place."""
+    events = np.flatnonzero(chosen.any(axis=1))
+    both = np.concatenate([view[events], other[events]], axis=1)
+    taken = np.concatenate([slots.present(view[events]), chosen[events]], axis=1)
+    if slots.falls_with_pt:
+        keys = both[:, :, slots.position("pt")].astype(np.int64)
+    else:
+        keys = np.repeat([1, 0], slots.count)[None, :] + np.zeros(taken.shape, dtype=np.int64)
+    both[~taken] = slots.padding
+    keys[~taken] = -(2**17)
+    view[events] = by_falling_key(both, keys)[:, : slots.count]
+
+
+def _inserted(view: Inputs, slots: Slots, added: Inputs) -> Inputs:
+    """Return objects with one more in its place: shapes (n, count, n_quantities), (n, n_quantities)."""
+    before = slots.present(view)
+    if slots.falls_with_pt:
+        position = slots.position("pt")
+        before &= view[:, :, position] >= added[:, None, position]
+    numbers = np.arange(slots.count)
+    place = np.max(np.where(before, numbers + 1, 0), axis=1)
+    source = numbers - (numbers > place[:, None])
+    moved: Inputs = view[np.arange(len(view))[:, None], source]
+    fits = np.flatnonzero(place < slots.count)
+    moved[fits, place[fits]] = added[fits]
+    return moved
+
+
+def _pt_code(slots: Slots, pt: float) -> int:
+    spec = slots.specs[slots.position("pt")]
+    code = code_of(pt, spec)
+    if code <= spec.padding:
+        raise EffectError(f"a pt of {pt:g} {spec.unit} has the code of a missing {slots.name}: give more")
+    return code
+
+
+def _rows_within(spec: InputSpec, centre: float, width: float, unit: str) -> Mask:
+    """Tell of each eta code, from the smallest on, whether it lies in an interval."""
+    values = np.arange(spec.minimum, spec.maximum + 1) if unit == "codes" else code_values(spec)
+    inside: Mask = (values >= centre - width / 2) & (values < centre + width / 2)
+    return inside
+
+
+def _columns_within(spec: InputSpec, centre: float, width: float, unit: str) -> Mask:
+    """Tell of each phi code, from the smallest on, whether it lies in an interval of a circle."""
+    in_codes = unit == "codes"
+    values = np.arange(spec.minimum, spec.maximum + 1) if in_codes else code_values(spec)
+    if spec.wrap is not None:
+        turn = spec.wrap * (1.0 if in_codes else spec.lsb)
+    elif spec.unit == "rad" and not in_codes:
+        turn = math.tau
+    else:
+        raise EffectError(f"input '{spec.name}' has no period: give phi unit 'rad' and wrap in the contract")
+    inside: Mask = (values - (centre - width / 2)) % turn < min(width, turn)
+    return inside if width < turn else np.ones_like(inside)
+
+
+def _looked_up(inside: Mask, codes: Inputs, spec: InputSpec) -> Mask:
+    """Look codes up that may, after a stuck bit, lie outside their range: nothing lies there."""
+    places = codes.astype(np.intp) - spec.minimum
+    known = (places >= 0) & (places < len(inside))
+    if not known.all():
+        places[~known] = 0
+    found: Mask = inside[places] & known
+    return found
