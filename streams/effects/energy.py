@@ -5,25 +5,11 @@ again. One draw serves all objects of an event: where all change alike, the orde
 objects stay missing. A saturated code is taken for its own interval, because what lay above is lost.
 """
 
-from collections.abc import Callable
-from typing import Final
-
 import numpy as np
-import numpy.typing as npt
 
 from streams.contracts.contract import Contract, InputSpec
-from streams.effects.slots import (
-    Inputs,
-    Numbers,
-    Slots,
-    by_falling_key,
-    movable_slots,
-    raw_step,
-    slots_with_pt,
-)
-
-_KEY_SCALE: Final = 2.0**16
-"""Sorting keys are raw codes in steps of 2^-16."""
+from streams.effects.kernels import change, smear, sort_falling
+from streams.effects.slots import Inputs, Numbers, Slots, movable_slots, raw_step, slots_with_pt
 
 
 def gain(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, factor: float) -> Inputs:
@@ -39,7 +25,7 @@ def gain(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str
     slots = slots_with_pt(contract, name)
     if factor == 1.0:
         return inputs
-    return _changed(inputs, slots, lambda pt: pt * factor, rng)
+    return _changed(inputs, slots, rng, np.full(len(inputs), factor))
 
 
 def tail(
@@ -52,10 +38,7 @@ def tail(
     slots = slots_with_pt(contract, name)
     if factor == 1.0 or fraction == 0.0:
         return inputs
-    events = np.flatnonzero(rng.random(len(inputs)) < fraction)
-    result = inputs.copy()
-    result[events] = _changed(inputs[events], slots, lambda pt: pt * factor, rng)
-    return result
+    return _changed(inputs, slots, rng, np.where(rng.random(len(inputs)) < fraction, factor, 1.0))
 
 
 def offset(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, shift: float) -> Inputs:
@@ -72,8 +55,13 @@ def offset(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: s
     slots = slots_with_pt(contract, name)
     if shift == 0.0:
         return inputs
-    step = raw_step(slots.specs[slots.position("pt")])
-    return _changed(inputs, slots, lambda pt: pt + shift / step, rng, may_vanish=True)
+    position = slots.position("pt")
+    spec = slots.specs[position]
+    result = _changed(inputs, slots, rng, np.ones(len(inputs)), shift / raw_step(spec), may_vanish=True)
+    if not slots.keep_without_pt:
+        view = slots.view(result)
+        view[slots.present(slots.view(inputs)) & ~slots.present(view)] = slots.padding
+    return result
 
 
 def resolution(
@@ -99,74 +87,46 @@ def resolution(
     view = slots.view(result)
     position = slots.position("pt")
     spec = slots.specs[position]
-    present = slots.present(view)
-    pt = _drawn(view[:, :, position], spec, rng)[present]
-    pt *= 1.0 + width * rng.standard_normal(len(pt), dtype=np.float32)
-    view[:, :, position][present] = _digitised(pt, spec)
+    within = _within(len(inputs), spec, rng)
+    factors = rng.standard_normal(np.count_nonzero(slots.present(view)), dtype=np.float32)
+    factors *= width
+    factors += 1
+    pts = np.empty(view.shape[:2])
+    smear(view[:, :, position], within, factors, _half(spec), _numbers(spec, spec.padding + 1), pts)
     if slots.falls_with_pt:
-        keys = np.full(present.shape, -(2.0**52), dtype=np.float64)
-        keys[present] = np.clip(pt * _KEY_SCALE, 1 - 2.0**52, 2.0**52)
-        events = np.flatnonzero((keys[:, 1:] > keys[:, :-1]).any(axis=1))
-        view[events] = by_falling_key(view[events], keys[events].astype(np.int64))
+        sort_falling(view, pts)
     return result
 
 
 def _changed(
     inputs: Inputs,
     slots: Slots,
-    change: Callable[[Numbers], Numbers],
     rng: np.random.Generator,
+    factors: Numbers,
+    added: float = 0.0,
     *,
     may_vanish: bool = False,
 ) -> Inputs:
-    """Draw pt within its code, change it in raw codes and digitise it again, for objects that are there."""
+    """Draw pt within its code, multiply it and add to it in raw codes, and digitise it again."""
     result = inputs.copy()
-    view = slots.view(result)
     position = slots.position("pt")
     spec = slots.specs[position]
-    codes = view[:, :, position]
-    present = codes != spec.padding
-    pt = change(_drawn(codes, spec, rng))
-    scaled = _raw_codes(pt, spec)
-    if may_vanish:
-        gone = present & (scaled <= spec.padding)
-        scaled[gone] = spec.padding
-        if not slots.keep_without_pt:
-            view[gone] = slots.padding
-    else:
-        _keep(scaled, spec)
-    np.copyto(codes, scaled, where=present, casting="same_kind")
+    codes = slots.view(result)[:, :, position]
+    numbers = _numbers(spec, spec.padding + (not may_vanish))
+    change(codes, _within(len(inputs), spec, rng), factors, added, _half(spec), numbers)
     return result
 
 
-def _drawn(codes: Inputs, spec: InputSpec, rng: np.random.Generator) -> Numbers:
-    """Draw the true pt of codes, in raw codes: int16 of shape (n_events, n) to float64."""
-    half = 0.5 if spec.rounding == "nearest" else 0.0
-    within = rng.random((len(codes), 1)) * (1 << spec.shift) + (spec.offset - half)
-    drawn = codes.astype(np.float64)
-    drawn *= 1 << spec.shift
-    drawn += within
-    return drawn
+def _within(n_events: int, spec: InputSpec, rng: np.random.Generator) -> Numbers:
+    """Draw where in the interval of its code each event's true pt lies, and add the offset: raw codes."""
+    return rng.random(n_events) * (1 << spec.shift) + (spec.offset - _half(spec))
 
 
-def _digitised(pt: Numbers, spec: InputSpec) -> Inputs:
-    """Digitise pt in raw codes, of objects that stay there."""
-    codes = _raw_codes(pt, spec)
-    _keep(codes, spec)
-    return codes.astype(np.int16)
+def _half(spec: InputSpec) -> float:
+    return 0.5 if spec.rounding == "nearest" else 0.0
 
 
-def _raw_codes(pt: Numbers, spec: InputSpec) -> npt.NDArray[np.int64]:
-    """Round, saturate, offset and shift as `streams.contracts.contract.digitise` does."""
-    half = 0.5 if spec.rounding == "nearest" else 0.0
-    lowest = (spec.minimum << spec.shift) + spec.offset
-    highest = (spec.maximum << spec.shift) + spec.offset
-    raw = np.clip(np.floor(pt + half), lowest, highest).astype(np.int64)
-    raw -= spec.offset
-    raw >>= spec.shift
-    return raw
-
-
-def _keep(codes: npt.NDArray[np.int64], spec: InputSpec) -> None:
-    """Give objects that would be missing the smallest code of one that is there, in place."""
-    np.maximum(codes, min(spec.padding + 1, spec.maximum), out=codes)
+def _numbers(spec: InputSpec, least: int) -> tuple[int, int, int, int, int, int]:
+    """Return what the compiled loops know of a contract; `least` is the smallest code an object may get."""
+    lowest, highest = ((code << spec.shift) + spec.offset for code in (spec.minimum, spec.maximum))
+    return spec.shift, spec.offset, lowest, highest, spec.padding, min(least, spec.maximum)

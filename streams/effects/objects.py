@@ -7,22 +7,23 @@ dropped behind the last slot is not known, so nothing moves in from there and th
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.contracts.contract import Contract, InputSpec
+from streams.effects.kernels import insert, remove
 from streams.effects.slots import (
     Inputs,
     Mask,
     Slots,
-    by_falling_key,
     code_of,
     code_values,
     movable_slots,
     slots_of,
-    without,
 )
 from streams.errors import EffectError
 
 Pair = tuple[float, float]
+Places = npt.NDArray[np.intp]
 
 
 def dead(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, slot: int) -> Inputs:  # noqa: ARG001 - one signature for all kinds
@@ -81,7 +82,7 @@ def hole(
     if not gone.any():
         return inputs
     result = inputs.copy()
-    without(slots.view(result), slots, gone)
+    remove(slots.view(result), gone, slots.padding)
     return result
 
 
@@ -124,18 +125,18 @@ def noise(
     if fraction == 0.0:
         return inputs
     events = np.flatnonzero(rng.random(len(inputs)) < fraction)
-    added = np.tile(slots.padding, (len(events), 1))
-    added[:, slots.position("pt")] = code
+    added = np.tile(slots.padding, (len(events), 1, 1))
+    added[:, 0, slots.position("pt")] = code
     for number, quantity in enumerate(("eta", "phi")):
         position = slots.position(quantity)
         spec = slots.specs[position]
         if isinstance(at, str):
-            added[:, position] = rng.integers(spec.minimum, spec.maximum, len(events), endpoint=True)
+            added[:, 0, position] = rng.integers(spec.minimum, spec.maximum, len(events), endpoint=True)
         else:
-            added[:, position] = code_of(at[number], spec)
+            added[:, 0, position] = code_of(at[number], spec)
     result = inputs.copy()
-    view = slots.view(result)
-    view[events] = _inserted(view[events], slots, added)
+    chosen = np.ones((len(events), 1), dtype=np.bool_)
+    _insert(slots.view(result), slots, events, added, np.arange(len(events)), chosen)
     return result
 
 
@@ -174,45 +175,28 @@ def pileup(
     soft = slots.present(slots.view(inputs))
     soft &= slots.view(inputs)[:, :, position] < code_of(below, slots.specs[position])
     result = inputs.copy()
+    view = slots.view(result)
     if factor < 1.0:
-        without(slots.view(result), slots, soft & (rng.random(soft.shape, dtype=np.float32) >= factor))
+        gone = soft.copy()
+        gone[soft] = rng.random(np.count_nonzero(soft)) >= factor
+        remove(view, gone, slots.padding)
         return result
-    others = np.arange(len(inputs))
+    events = np.arange(len(inputs))
     while factor > 1.0 and len(inputs) > 1:
-        turned = (others + rng.integers(1, len(inputs))) % len(inputs)
-        chosen = soft[turned] & (rng.random(soft.shape, dtype=np.float32) < factor - 1.0)
-        _overlay(slots.view(result), slots, slots.view(inputs)[turned], chosen)
+        partners = (events + rng.integers(1, len(inputs))) % len(inputs)
+        chosen = soft[partners]
+        chosen[chosen] = rng.random(np.count_nonzero(chosen)) < factor - 1.0
+        _insert(view, slots, events, slots.view(inputs), partners, chosen)
         factor -= 1.0
     return result
 
 
-def _overlay(view: Inputs, slots: Slots, other: Inputs, chosen: Mask) -> None:
-    """Put the chosen objects of other events among those of a view, in place."""
-    events = np.flatnonzero(chosen.any(axis=1))
-    both = np.concatenate([view[events], other[events]], axis=1)
-    taken = np.concatenate([slots.present(view[events]), chosen[events]], axis=1)
-    if slots.falls_with_pt:
-        keys = both[:, :, slots.position("pt")].astype(np.int64)
-    else:
-        keys = np.repeat([1, 0], slots.count)[None, :] + np.zeros(taken.shape, dtype=np.int64)
-    both[~taken] = slots.padding
-    keys[~taken] = -(2**17)
-    view[events] = by_falling_key(both, keys)[:, : slots.count]
-
-
-def _inserted(view: Inputs, slots: Slots, added: Inputs) -> Inputs:
-    """Return objects with one more in its place: shapes (n, count, n_quantities), (n, n_quantities)."""
-    before = slots.present(view)
-    if slots.falls_with_pt:
-        position = slots.position("pt")
-        before &= view[:, :, position] >= added[:, None, position]
-    numbers = np.arange(slots.count)
-    place = np.max(np.where(before, numbers + 1, 0), axis=1)
-    source = numbers - (numbers > place[:, None])
-    moved: Inputs = view[np.arange(len(view))[:, None], source]
-    fits = np.flatnonzero(place < slots.count)
-    moved[fits, place[fits]] = added[fits]
-    return moved
+def _insert(
+    view: Inputs, slots: Slots, events: Places, source: Inputs, partners: Places, chosen: Mask
+) -> None:
+    position = slots.position("pt")
+    padding = slots.specs[position].padding
+    insert(view, events, source, partners, chosen, position, padding, slots.falls_with_pt)
 
 
 def _pt_code(slots: Slots, pt: float) -> int:

@@ -1,4 +1,4 @@
-"""The slots of one object group in a block of events, and the moving of objects between them.
+"""The slots of one object group in a block of events, and what the codes in them stand for.
 
 Knows codes and their contract, not what happens to a detector. An object is missing where its pt holds the
 padding code (`Contract.presence`).
@@ -6,7 +6,6 @@ padding code (`Contract.presence`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,6 @@ from streams.errors import EffectError
 Inputs = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
-
-_PLACE_BITS: Final = 10
-"""A contract has at most 256 objects in a group; two lists of them side by side number fewer than 2^10."""
 
 
 @dataclass(frozen=True)
@@ -169,46 +165,3 @@ def code_values(spec: InputSpec) -> Numbers:
     middle = (1 << spec.shift) / 2 - half
     codes = range(spec.minimum, spec.maximum + 1)
     return np.array([(code << spec.shift) + spec.offset + middle for code in codes]) * raw_step(spec)
-
-
-def without(view: Inputs, slots: Slots, gone: Mask) -> None:
-    """Take objects out of a view, in place; what stands behind them moves up and padding follows.
-
-    Parameters
-    ----------
-    gone
-        Shape (n_events, count): which objects vanish.
-    """
-    events = np.flatnonzero(gone.any(axis=1))
-    taken = gone[events]
-    order = _order(taken.astype(np.int64))
-    moved = _picked(view[events], order)
-    left = slots.count - np.count_nonzero(taken, axis=1)
-    moved[np.arange(slots.count) >= left[:, None]] = slots.padding
-    view[events] = moved
-
-
-def by_falling_key(view: Inputs, keys: npt.NDArray[np.int64]) -> Inputs:
-    """Return the objects of a view sorted by falling key, equal keys as they stand.
-
-    Parameters
-    ----------
-    view
-        int16, shape (n_events, n_objects, n_quantities).
-    keys
-        Shape (n_events, n_objects), of a magnitude below 2^53.
-    """
-    return _picked(view, _order(-keys))
-
-
-def _order(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Sort each row stably; a plain sort of keys with the place in their last bits outruns an argsort."""
-    places = np.arange(keys.shape[1], dtype=np.int64)
-    ordered: npt.NDArray[np.int64] = np.sort((keys << _PLACE_BITS) | places, axis=1)
-    ordered &= (1 << _PLACE_BITS) - 1
-    return ordered
-
-
-def _picked(view: Inputs, order: npt.NDArray[np.int64]) -> Inputs:
-    events = np.arange(len(view), dtype=np.int64)[:, None]
-    return view[events, order]
