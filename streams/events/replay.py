@@ -76,7 +76,9 @@ class ReplaySettings:
     first, last
         Lumisections, both included.
     events_per_lumisection
-        Of all sources together.
+        Of all sources together, before the effects.
+    effects
+        What happens to the detector, one after the other, in this order.
     batches_per_lumisection
         Of each source.
     seconds_per_lumisection
@@ -138,12 +140,21 @@ class ReplaySettings:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What was sent. `last` is the last lumisection sent whole, or None."""
+    """What was sent, after the effects. `last` is the last lumisection sent whole, or None."""
 
     lumisections: int
     batches: int
     events: int
     last: int | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One lumisection, ready to be sent: the key and message of each batch, and how many events they hold."""
+
+    lumisection: int
+    messages: list[tuple[str, bytes]]
+    n_events: int
 
 
 class Replayer:
@@ -195,45 +206,45 @@ class Replayer:
         """
         stop = stop or threading.Event()
         settings = self._settings
-        sent = 0
+        sent = events = 0
         producer = self._connect()
         try:
-            for lumisection, messages in self._prepared():
+            for ready in self._prepared():
                 if stop.is_set():
                     break
-                self._send_lumisection(producer, lumisection, messages, stop)
+                self._send_lumisection(producer, ready, stop)
                 sent += 1
+                events += ready.n_events
                 if progress is not None:
-                    progress(lumisection)
+                    progress(ready.lumisection)
         finally:
             producer.close(timeout=DELIVERY_TIMEOUT_S)
         return ReplayReport(
             lumisections=sent,
             batches=sent * settings.batches_per_lumisection * settings.sources,
-            events=sent * settings.events_per_lumisection,
+            events=events,
             last=settings.first + sent - 1 if sent else None,
         )
 
-    def _prepared(self) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
-        """Yield the lumisections with their batches, encoded; with lookahead by a thread that is ahead."""
+    def _prepared(self) -> Iterator[_Prepared]:
+        """Yield the lumisections, encoded; with lookahead by a thread that is ahead."""
         settings = self._settings
         numbers = range(settings.first, settings.last + 1)
         if not settings.lookahead:
             for number in numbers:
-                yield number, self._encoded(number)
+                yield self._encoded(number)
             return
-        ahead: list[tuple[int, Future[list[tuple[str, bytes]]]]] = []
+        ahead: list[Future[_Prepared]] = []
         with ThreadPoolExecutor(1, "replay-preparing") as pool:
             try:
                 for number in numbers:
-                    ahead.append((number, pool.submit(self._encoded, number)))
+                    ahead.append(pool.submit(self._encoded, number))
                     if len(ahead) > settings.lookahead:
-                        lumisection, future = ahead.pop(0)
-                        yield lumisection, future.result()
-                for lumisection, future in ahead:
-                    yield lumisection, future.result()
+                        yield ahead.pop(0).result()
+                for future in ahead:
+                    yield future.result()
             finally:
-                for _, future in ahead:
+                for future in ahead:
                     future.cancel()
 
     def _connect(self) -> KafkaProducer:
@@ -258,23 +269,22 @@ class Replayer:
     def _send_lumisection(
         self,
         producer: KafkaProducer,
-        lumisection: int,
-        messages: Sequence[tuple[str, bytes]],
+        ready: _Prepared,
         stop: threading.Event,
     ) -> None:
         """Deliver all batches over the lumisection's time, then the conditions that say how many."""
         begun_s = time.monotonic()
         sent = []
-        for index, message in enumerate(messages):
-            _wait_until(begun_s + index * self._settings.seconds_per_lumisection / len(messages), stop)
+        for index, message in enumerate(ready.messages):
+            _wait_until(begun_s + index * self._settings.seconds_per_lumisection / len(ready.messages), stop)
             sent.append(self._send(producer, BATCHES, message))
         _wait_until(begun_s + self._settings.seconds_per_lumisection, stop)
         self._delivered(BATCHES, sent)
-        conditions = (self._settings.model, encode_conditions(self._conditions(lumisection)))
+        conditions = (self._settings.model, encode_conditions(self._conditions(ready.lumisection)))
         self._delivered(CONDITIONS, [self._send(producer, CONDITIONS, conditions)])
 
-    def _encoded(self, lumisection: int) -> list[tuple[str, bytes]]:
-        """Key and message of each batch; the sources take turns."""
+    def _encoded(self, lumisection: int) -> _Prepared:
+        """Prepare a lumisection; the sources take turns. An effect may leave a batch without events."""
         settings = self._settings
         inputs = lumisection_events(
             self._dataset,
@@ -292,7 +302,7 @@ class Replayer:
             index, source = divmod(number, settings.sources)
             batch = self._batch(lumisection, index, settings.source_names[source], part)
             messages.append((f"{batch.model}/{batch.source}/{batch.sequence}", encode_batch(batch)))
-        return messages
+        return _Prepared(lumisection, messages, len(inputs))
 
     def _batch(self, lumisection: int, index: int, source: str, inputs: npt.NDArray[np.int16]) -> Batch:
         settings = self._settings

@@ -26,9 +26,9 @@ def lumisection_events(
     effects: Sequence[Effect] = (),
     seed: int = 0,
 ) -> npt.NDArray[np.int16]:
-    """Return the events of one lumisection: int16, shape (n_events, n_inputs).
+    """Return the events of one lumisection: int16, shape (n_events, n_inputs); fewer with a prescale.
 
-    The same seed, run and lumisection give the same events.
+    The effects act one after the other. The same seed, run and lumisection give the same events.
     """
     rng = np.random.default_rng([seed, run, lumisection])
     inputs = resample(dataset, contract, n_events, rng)

@@ -77,6 +77,14 @@ def test_an_effect_changes_events_but_not_which_are_drawn(dataset, contract):
     np.testing.assert_array_equal(np.delete(plain, jets, 1), np.delete(drifted, jets, 1))
 
 
+def test_effects_act_in_the_order_they_are_given(dataset, contract):
+    fields = {"run": 4, "lumisection": 61, "n_events": 500, "seed": 9}
+    dead, swap = parse_effect("met[0].pt_stuck=0"), parse_effect("met[0].pt_swap=jet[0].pt")
+    column = contract.input_index("met[0].pt")
+    assert (lumisection_events(dataset, contract, **fields, effects=[dead, swap])[:, column] != 0).any()
+    assert (lumisection_events(dataset, contract, **fields, effects=[swap, dead])[:, column] == 0).all()
+
+
 def test_batches_are_the_lumisection_cut_in_order(dataset, contract):
     fields = {"run": 4, "seed": 9}
     blocks = list(
@@ -121,6 +129,18 @@ def test_batches_then_conditions_arrive_whole(dataset, contract, bootstrap, read
     assert [one.lumisection for one in conditions] == [60, 61, 62]
     assert all(one.end_of_lumisection and one.expected == {"replay": 2} for one in conditions)
     assert {(one.pileup, one.stable_beams, one.simulated) for one in conditions} == {(44.0, True, True)}
+
+
+def test_a_prescale_sends_fewer_events_in_as_many_batches(dataset, contract, bootstrap, read):
+    few = settings(effects=(parse_effect("events_prescale=0.005@LS61-LS61"),), lookahead=1)
+    report = Replayer(bootstrap, dataset, contract, few, score).run()
+    batches = [decode_batch(payload, contract) for payload in read(BATCHES, 6)]
+    sizes = [sum(b.n_events for b in batches if b.lumisection == number) for number in (60, 61, 62)]
+    assert report.batches == len(batches) == 6
+    assert report.events == sum(sizes)
+    assert sizes[0] == sizes[2] == 101
+    assert sizes[1] < 5
+    assert min(batch.n_events for batch in batches) == 0
 
 
 def test_a_stopped_replay_ends_with_a_whole_lumisection(dataset, contract, bootstrap, read):
