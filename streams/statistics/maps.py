@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import xlogy
 
 from streams.statistics.counts import Floats, checked_counts, inverse
 
@@ -23,7 +24,7 @@ class Hotspot:
     Attributes
     ----------
     pull
-        Observed less expected over its standard deviation: negative where entries are missing. 0 where no
+        Signed root of the deviance, in standard deviations: negative where entries are missing. 0 where no
         window expects enough.
     eta, phi
         First cell of the window; it goes on to larger numbers, in phi around the circle.
@@ -50,9 +51,9 @@ def residual_map(
 ) -> Floats:
     """Pull of each cell of one or of many maps.
 
-    ``(O - N p) / sqrt(N p (1 - p) (1 + N / m))``: the variance of a multinomial count and of the estimate of
-    ``p`` from ``m`` entries, as in the pooled test of two proportions but with the reference's ``p``, so that
-    a fault cannot hide in its own expectation.
+    ``sign(O - N p) sqrt(2 (O ln(O / N p) + (N - O) ln((N - O) / (N - N p))) / (1 + N / m))``: the signed root
+    of the binomial deviance, whose tails are nearer to normal ones than those of ``(O - N p) / sqrt(N p)``
+    where few entries are expected (Pierce and Schafer 1986), with the variance of ``p`` from ``m`` entries.
 
     Parameters
     ----------
@@ -97,26 +98,31 @@ def scan_map(
     observed, expected, reference_size, minimum
         As for `residual_map`, for one map of shape (n_eta, n_phi).
     windows
-        Shapes to try, cells in eta and in phi; ``(n_eta, 1)`` and ``(1, n_phi)`` are whole strips.
+        Shapes to try, cells in eta and in phi; ``(n_eta, 1)`` and ``(1, n_phi)`` are whole strips. Those that
+        do not fit into the map are left out.
 
     Raises
     ------
     ValueError
-        As `residual_map`; or there is more than one map, no window, or one that does not fit into the map.
+        As `residual_map`; or there is more than one map, or no window that fits into it.
     """
     counts, density = _checked_maps(observed, expected, reference_size, minimum)
-    if counts.ndim != 2 or not windows:
-        raise ValueError(f"one map and at least one window are needed, got shape {counts.shape}")
+    if counts.ndim != 2:
+        raise ValueError(f"one map of (n_eta, n_phi) cells is scanned at a time, got shape {counts.shape}")
+    n_eta, n_phi = counts.shape
+    fitting = [(high, wide) for high, wide in windows if 1 <= high <= n_eta and 1 <= wide <= n_phi]
+    if not fitting:
+        raise ValueError(f"no window of {list(windows)} fits into a map of {n_eta} by {n_phi} cells")
     entries = float(counts.sum())
     best = Hotspot(0.0, 0, 0, (1, 1), 0.0, 0.0)
-    count_table, density_table = (_summed_area(values, windows) for values in (counts, density))
-    for shape in windows:
-        found = _window_sums(count_table, shape, counts.shape[1])
-        share = np.clip(_window_sums(density_table, shape, counts.shape[1]), 0.0, 1.0)
+    count_table, density_table = (_summed_area(values, fitting) for values in (counts, density))
+    for shape in fitting:
+        found = _window_sums(count_table, shape, n_phi)
+        share = np.clip(_window_sums(density_table, shape, n_phi), 0.0, 1.0)
         pulls = _pulls(found, share, np.float64(entries), reference_size, minimum)
         place = int(np.argmax(np.abs(pulls)))
         if abs(pulls.flat[place]) > abs(best.pull):
-            eta, phi = divmod(place, counts.shape[1])
+            eta, phi = divmod(place, n_phi)
             seen, foreseen = float(found.flat[place]), float(share.flat[place]) * entries
             best = Hotspot(float(pulls.flat[place]), eta, phi, shape, seen, foreseen)
     return best
@@ -144,19 +150,18 @@ def _pulls(
     counts: Floats, density: Floats, entries: Floats | np.float64, reference_size: float, minimum: float
 ) -> Floats:
     expected = entries * density
-    variance = expected * (1.0 - density) * (1.0 + entries / reference_size)
-    judged = (expected >= minimum) & (variance > 0)
-    result: Floats = np.divide(
-        counts - expected, np.sqrt(variance), out=np.zeros(np.broadcast(counts, expected).shape), where=judged
-    )
-    return result
+    rest = np.maximum(entries - counts, 0.0)
+    # a window of everything leaves nothing to compare with, but for the rounding of its share
+    judged = (expected >= minimum) & (density < 1.0 - 1e-12)
+    deviance = xlogy(counts, counts * inverse(expected))
+    deviance += xlogy(rest, rest * inverse(np.where(judged, entries - expected, 0.0)))
+    size = np.sqrt(2.0 * np.maximum(deviance, 0.0) / (1.0 + entries / reference_size))
+    return np.asarray(np.where(judged, np.copysign(size, counts - expected), 0.0))
 
 
 def _summed_area(values: Floats, windows: Sequence[tuple[int, int]]) -> Floats:
     """Add up all cells before each corner, with phi continued around the circle."""
     n_eta, n_phi = values.shape
-    if any(not (1 <= high <= n_eta and 1 <= wide <= n_phi) for high, wide in windows):
-        raise ValueError(f"windows must fit into a map of {n_eta} by {n_phi} cells, got {list(windows)}")
     wrap = max(wide for _, wide in windows) - 1
     table = np.zeros((n_eta + 1, n_phi + wrap + 1))
     table[1:, 1 : n_phi + 1] = values
