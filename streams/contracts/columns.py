@@ -1,7 +1,8 @@
 """Columns of events: one number, or one list of numbers, for each event. Knows no file.
 
 Numbers are of three kinds: booleans, integers (64 bits, exact) and floating point (64 bits). Integers stay
-integers until they meet a floating-point number or a division; a result that leaves 64 bits is refused.
+integers until they meet a floating-point number or a division; a result that leaves 64 bits is refused. What
+was only read stays as narrow as in the file, which is quicker to move, until it is computed with.
 """
 
 from collections.abc import Callable
@@ -72,30 +73,43 @@ def from_awkward(array: Any, name: str) -> Column:
             else:
                 offsets = np.asarray(layout.offsets.data).astype(np.int64, copy=False)
             content = np.asarray(inner.data)[offsets[0] : offsets[-1]]
-            return Lists(_widened(content, name), offsets - offsets[0] if offsets[0] else offsets)
+            return Lists(_checked(content, name), offsets - offsets[0] if offsets[0] else offsets)
     if isinstance(layout, ak.contents.NumpyArray):
         data = np.asarray(layout.data)
         if data.ndim == 1:
-            return _widened(data, name)
+            return _checked(data, name)
         if data.ndim == 2:
             offsets = np.arange(len(data) + 1, dtype=np.int64) * data.shape[1]
-            return Lists(_widened(data.reshape(-1), name), offsets)
+            return Lists(_checked(data.reshape(-1), name), offsets)
     raise ExpressionError(
         f"branch '{name}' holds {layout.form.type}: only numbers and lists of numbers for each event are read"
     )
 
 
-def _widened(data: Array, name: str) -> Array:
-    kind = data.dtype.kind
-    if kind == "b":
-        return data
+def _checked(data: Array, name: str) -> Array:
+    kind, size = data.dtype.kind, data.dtype.itemsize
     if kind == "f":
         return data.astype(np.float64, copy=False)
-    if kind == "u" and data.dtype.itemsize == 8 and data.size and int(data.max()) > _INT64_MAXIMUM:
-        raise ExpressionError(f"branch '{name}' holds {data.max()}: integers above 2^63 - 1 are not read")
-    if kind in "iu":
-        return data.astype(np.int64, copy=False)
+    if kind == "u" and size == 8:
+        if data.size and int(data.max()) > _INT64_MAXIMUM:
+            raise ExpressionError(f"branch '{name}' holds {data.max()}: integers above 2^63 - 1 are not read")
+        return data.astype(np.int64)
+    if kind == "b":
+        return data
+    if kind in "iu":  # signed, and not narrower than 16 bits: three types to compile loops for, not seven
+        return data.astype(np.promote_types(data.dtype, np.int16), copy=False)
     raise ExpressionError(f"branch '{name}' holds {data.dtype}: only numbers are read")
+
+
+def widened(column: Column) -> Column:
+    """Give integers the 64 bits that all arithmetic wants; whatever else comes back as it is."""
+    if isinstance(column, Lists):
+        return Lists(_wide(column.content), column.offsets)
+    return _wide(column)
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.int64, copy=False) if array.dtype.kind in "iu" else array
 
 
 def elementwise(function: Callable[..., Array], *columns: Column) -> Column:

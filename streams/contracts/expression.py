@@ -292,11 +292,14 @@ def _combined(node: ast.expr, columns: Mapping[str, Column], memo: dict[str, Col
             function, children = _OPERATORS[type(op)], [operand]
         case ast.Compare(left=left, ops=[op], comparators=[right]):
             function, children = _OPERATORS[type(op)], [left, right]
-        case ast.Call(func=ast.Name(id=name), args=arguments):
-            function, children = FUNCTIONS[name][0], arguments
+        case ast.Call(func=ast.Name(id=name), args=children):
+            function = FUNCTIONS[name][0]
         case ast.Subscript(value=value, slice=mask):
             function, children = c.chosen, [value, mask]
         case _:
             raise ExpressionError(f"'{ast.unparse(node)}' was not checked before evaluation")
-    result = function(*(_evaluate(child, columns, memo) for child in children))
+    arguments = [_evaluate(child, columns, memo) for child in children]
+    if not isinstance(node, ast.Compare):  # integers of any width compare exactly
+        arguments = [c.widened(argument) for argument in arguments]
+    result = function(*arguments)
     return result if isinstance(result, Lists) else np.asarray(result)

@@ -98,6 +98,21 @@ def test_numbers_are_widened_before_they_are_used():
     assert parse("x + x").evaluate(big).tolist() == [2**32 - 2]
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.uint32])
+@pytest.mark.parametrize(
+    "text",
+    ["-x", "~x", "x - 200", "x * x", "x << 40", "sum(x)", "max(x, 0 - 5)", "at(x, 1, 70000)", "abs(0 - x)",
+     "concat(x, y)", "where(x > 3, x, y)", "minimum(x, y)", "x[x > 3] * 300", "x > y", "x == 0 - 1"],
+)  # fmt: skip
+def test_narrow_integers_of_a_file_count_as_those_of_64_bits(kind, text):
+    x, y = ak.Array([[1, 100], [], [4]]), ak.Array([[-1, 70_000], [], [4]])
+    stored = ak.unflatten(ak.flatten(x).to_numpy().astype(kind), ak.num(x))
+    wide = {"x": from_awkward(x, "x"), "y": from_awkward(y, "y")}
+    assert listed(parse(text).evaluate(wide | {"x": from_awkward(stored, "x")})) == listed(
+        parse(text).evaluate(wide)
+    )
+
+
 def test_division_by_zero_is_no_error_here():
     assert np.isnan(parse("(flat - flat) / (flat - flat)").evaluate(COLUMNS)).tolist() == [True] * 3
 
