@@ -49,7 +49,7 @@ def gaussian_log_e(
     """Return e-values of normal estimates against a mean within the tolerance, to either side.
 
     The average, over signs ``s`` and shifts ``d``, of the likelihood ratio of a mean ``s (tolerance + d)`` to
-    the mean ``s tolerance``: ``exp(d (s x - tolerance) / error^2 - d^2 / (2 error^2))``. Its expectation under
+    the mean ``s tolerance``: ``exp(d (s x - tolerance) / error^2 - d^2 / (2 error^2))``. Its expectation with
     a mean ``mu`` is ``exp(d (s mu - tolerance) / error^2) <= 1`` for every ``mu`` in the null, and so is that
     of any mixture (Wald 1945; Ramdas et al. 2023, doi:10.1214/23-STS894).
 

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import xlogy
 
 from streams.statistics.counts import Floats, checked_counts, inverse
 
 WINDOWS: Final = ((1, 1), (2, 2), (3, 3))
+TINY: Final = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,12 @@ def _pulls(
     rest = np.maximum(entries - counts, 0.0)
     # a window of everything leaves nothing to compare with, but for the rounding of its share
     judged = (expected >= minimum) & (density < 1.0 - 1e-12)
-    deviance = xlogy(counts, counts * inverse(expected))
-    deviance += xlogy(rest, rest * inverse(np.where(judged, entries - expected, 0.0)))
-    size = np.sqrt(2.0 * np.maximum(deviance, 0.0) / (1.0 + entries / reference_size))
-    return np.asarray(np.where(judged, np.copysign(size, counts - expected), 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # a count of 0 adds nothing; where nothing is expected nothing is judged
+        deviance = counts * np.log(np.maximum(counts, TINY) / expected)
+        deviance += rest * np.log(np.maximum(rest, TINY) / (entries - expected))
+    size = np.sqrt(np.maximum(deviance, 0.0) * (2.0 / (1.0 + entries / reference_size)))
+    return np.where(judged, np.copysign(size, counts - expected), 0.0)
 
 
 def _summed_area(values: Floats, windows: Sequence[tuple[int, int]]) -> Floats:

@@ -121,7 +121,8 @@ def pareto_tail(
 
     Probability-weighted moments (Hosking and Wallis 1987), which exist for a few dozen values where the
     likelihood often has no maximum. A shape below 0, whose tail would end, is taken as 0: exponential. The
-    scale's relative variance is taken as ``7 / (3 k)`` for ``k`` values above the threshold, theirs at shape 0.
+    scale's relative variance is taken as theirs at shape 0, ``7 / (3 k)`` with ``k`` values beyond the
+    threshold.
 
     Parameters
     ----------
