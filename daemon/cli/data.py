@@ -34,6 +34,7 @@ from hw.boards.ipbus import IPbusBoard
 from hw.package import open_package
 from streams.contracts.library import find_contract, shipped_contracts
 from streams.effects.effect import parse_effect
+from streams.effects.kinds import describe_kinds
 from streams.judging.reference_store import approve_reference, find_reference, retire_reference
 
 references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")
@@ -96,6 +97,24 @@ def convert(
     out.print(f"dataset {made.id}")
 
 
+def effects_help() -> str:
+    """Say how effects are written, for the end of a command's help."""
+    keeps_lines = "\b"  # click's mark for a paragraph that is not to be wrapped
+    when = (
+        "@LS61        from lumisection 61 on",
+        "@LS61-LS90   and only until lumisection 90",
+        "@LS61+100    growing over 100 lumisections",
+    )
+    kinds = [f"{example}\n    {says}" for example, says in describe_kinds()]
+    return "\n\n".join(
+        (
+            "Effects are written as below, with when they act behind. Several act in the order given.",
+            "\n".join((keeps_lines, *when)),
+            "\n".join((keeps_lines, *kinds)),
+        )
+    )
+
+
 def _unseen(fraction: float, message: str = "") -> None:
     """Take progress that nobody watches."""
 
@@ -108,7 +127,8 @@ def replay(
     first: Annotated[int, typer.Option(help="First lumisection.", min=1)] = 1,
     last: Annotated[int, typer.Option(help="Last lumisection.", min=1)] = 100,
     effect: Annotated[
-        list[str] | None, typer.Option(help="Detector effect, for example jet_gain=1.05@LS61; repeatable.")
+        list[str] | None,
+        typer.Option(help="What happens to the detector, for example jet_gain=1.05@LS61; repeatable."),
     ] = None,
     rate: Annotated[
         str, typer.Option(help="Time of a lumisection (23.3104s) or events a second (750000/s); 0: no pause.")

@@ -14,7 +14,7 @@ from streams.effects.effect import parse_effect
 
 def demo(
     effect: Annotated[
-        str, typer.Option(help="What happens to the detector, or none.")
+        str, typer.Option(help="What happens to the detector (see below), or none.")
     ] = "jet_gain=1.05@LS61",
     auto_approve: Annotated[bool, typer.Option(help="Approve the response without asking.")] = False,
     auto_reject: Annotated[bool, typer.Option(help="Reject the response without asking.")] = False,

@@ -37,14 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(demo.demo)
+app.command(epilog=data.effects_help())(demo.demo)
 app.command()(services.up)
 app.command()(services.serve)
 app.command()(services.worker)
 app.command()(services.login)
 app.add_typer(services.config, name="config")
 app.command()(data.convert)
-app.command()(data.replay)
+app.command(epilog=data.effects_help())(data.replay)
 app.command()(histograms.watch)
 app.command("dead-letters")(dead_letters.dead_letters)
 data.references.command()(histograms.from_histograms)

@@ -8,7 +8,6 @@ objects stay missing. A saturated code is taken for its own interval, because wh
 import numpy as np
 
 from streams.contracts.contract import Contract, InputSpec
-from streams.effects.kernels import change, smear, sort_falling
 from streams.effects.slots import Inputs, Numbers, Slots, movable_slots, raw_step, slots_with_pt
 
 
@@ -78,6 +77,8 @@ def resolution(
         As `gain`; or the group is sorted by pt and streams a quantity as firmware scales it, perhaps
         otherwise in every slot.
     """
+    from streams.effects.kernels import smear, sort_falling  # noqa: PLC0415 - numba loads when it is needed
+
     slots = slots_with_pt(contract, name)
     if slots.falls_with_pt:
         slots = movable_slots(contract, name)
@@ -108,6 +109,8 @@ def _changed(
     may_vanish: bool = False,
 ) -> Inputs:
     """Draw pt within its code, multiply it and add to it in raw codes, and digitise it again."""
+    from streams.effects.kernels import change  # noqa: PLC0415 - numba loads when it is needed
+
     result = inputs.copy()
     position = slots.position("pt")
     spec = slots.specs[position]

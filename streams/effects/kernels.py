@@ -1,7 +1,8 @@
 """The compiled loops of the effects: pt changed, objects removed, inserted, sorted. Knows arrays of codes.
 
 All of them change their first array, a view of shape (n_events, n_slots, n_quantities) or of one quantity of
-it. They are compiled at the first use and kept on disk.
+it. They are compiled at the first use and kept on disk. Who uses them imports them there and then: `lumiwatch
+--help` parses no event and need not wait for numba.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.contracts.contract import Contract, InputSpec
-from streams.effects.kernels import insert, remove
 from streams.effects.slots import (
     Inputs,
     Mask,
@@ -82,7 +81,7 @@ def hole(
     if not gone.any():
         return inputs
     result = inputs.copy()
-    remove(slots.view(result), gone, slots.padding)
+    _remove(slots.view(result), slots, gone)
     return result
 
 
@@ -179,7 +178,7 @@ def pileup(
     if factor < 1.0:
         gone = soft.copy()
         gone[soft] = rng.random(np.count_nonzero(soft)) >= factor
-        remove(view, gone, slots.padding)
+        _remove(view, slots, gone)
         return result
     events = np.arange(len(inputs))
     while factor > 1.0 and len(inputs) > 1:
@@ -191,9 +190,17 @@ def pileup(
     return result
 
 
+def _remove(view: Inputs, slots: Slots, gone: Mask) -> None:
+    from streams.effects.kernels import remove  # noqa: PLC0415 - numba loads when it is needed
+
+    remove(view, gone, slots.padding)
+
+
 def _insert(
     view: Inputs, slots: Slots, events: Places, source: Inputs, partners: Places, chosen: Mask
 ) -> None:
+    from streams.effects.kernels import insert  # noqa: PLC0415 - numba loads when it is needed
+
     position = slots.position("pt")
     padding = slots.specs[position].padding
     insert(view, events, source, partners, chosen, position, padding, slots.falls_with_pt)

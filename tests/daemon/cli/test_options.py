@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from streams.broker import embedded as broker
+from streams.effects.kinds import describe_kinds
 
 
 @pytest.fixture
@@ -38,11 +39,26 @@ def test_a_replay_without_a_broker_is_one_line(replay):
         (("--effect", "jet_shift=2"), "unknown kind 'shift': known are bit, dead, gain, hole"),
         (("--effect", "tau_gain=1.1@LS50"), "contract 'anomaly' has pt for egamma, jet, met, muon"),
         (("--effect", "jet_dead=10@LS50"), "contract 'anomaly' has no jet[10]"),
+        (("--effect", "jet_dead=3@LS50+10"), "dead is all or nothing and cannot grow: drop +10"),
         (("--rate", "nan"), "rate nan s per lumisection: give 0 or more"),
     ],
 )
 def test_a_replay_that_cannot_be_is_refused_before_it_begins(replay, options, said):
     assert said in replay(*options).line
+
+
+def test_every_effect_of_several_is_looked_at(replay, lumiwatch, trained_site, dataset):
+    given = ("replay", dataset, "--model", "anomaly", "--run", 5, "--site", trained_site)
+    effects = ("--effect", "jet_gain=1.05", "--effect", "met_tail=3")
+    assert "option 'fraction' is missing: write for example" in lumiwatch(*given, *effects).line
+
+
+@pytest.mark.parametrize("command", ["replay", "demo"])
+def test_the_help_shows_how_every_effect_is_written(lumiwatch, command):
+    lines = lumiwatch(command, "--help").out.splitlines()
+    for example, says in describe_kinds():
+        assert f"  {example}" in lines
+        assert any(line.strip() == says for line in lines)
 
 
 @pytest.mark.parametrize("options", [("--events", 0), ("--first", 0), ("--run", -1), ("--seed", -1)])
