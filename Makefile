@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test bench check format lock clean
+.PHONY: help setup demo test bench bench-drift check format lock clean
 
 help:
 	@echo "make demo  [ARGS=--auto-approve]   the whole loop on this machine"
 	@echo "make test  [ARGS=tests/hw]         every test"
 	@echo "make bench [ARGS='--write fill']   how fast it is, each number with its baseline"
+	@echo "make bench-drift [ARGS=judge]      what it finds, how soon, how often in vain, beside other tools"
 	@echo "make check                         formatting, lint, types, import rules, the lock"
 	@echo "make format | lock | clean"
 
@@ -36,6 +37,9 @@ test: setup
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.run $(ARGS)
 
+bench-drift: setup
+	$(BIN)/python -m tests.benchmarks.drift.run $(ARGS)
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,4 +58,4 @@ lock: setup
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist lumiwatch-demo
+	rm -rf $(VENV) .venv-peers build dist lumiwatch-demo

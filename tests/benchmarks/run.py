@@ -60,8 +60,13 @@ def machine() -> str:
 
 def write_section(page: Path, name: str, rows: Sequence[Row], now: datetime) -> None:
     """Replace one benchmark's section between its markers in the page, or append it."""
+    replace_section(page, name, f"{now:%Y-%m-%d}, {machine()}.\n\n{table(rows)}")
+
+
+def replace_section(page: Path, name: str, content: str) -> None:
+    """Replace what stands between the markers of that name in the page, or append both."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    section = f"{begin}\n{now:%Y-%m-%d}, {machine()}.\n\n{table(rows)}\n{end}"
+    section = f"{begin}\n{content}\n{end}"
     text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if pattern.search(text):
