@@ -44,8 +44,9 @@ def gumbel_threshold(maxima: npt.NDArray[np.float64], probability: float) -> flo
     Raises
     ------
     ValueError
-        If fewer than two finite maxima are given.
+        If fewer than two finite maxima are given, or the probability is not in (0, 1).
     """
+    _check(probability)
     values = np.asarray(maxima, dtype=np.float64)
     if values.size < 2 or not np.all(np.isfinite(values)):
         message = f"at least two finite maxima are needed to fit their distribution, got {values.size}"
@@ -57,7 +58,14 @@ def gumbel_threshold(maxima: npt.NDArray[np.float64], probability: float) -> flo
 
 
 def normal_threshold(probability: float) -> float:
-    """Absolute pull that a standard normal variable exceeds with the given two-sided probability."""
+    """Absolute pull that a standard normal variable exceeds with the given two-sided probability.
+
+    Raises
+    ------
+    ValueError
+        The probability is not in (0, 1).
+    """
+    _check(probability)
     return float(stats.norm.isf(probability / 2.0))
 
 
@@ -65,5 +73,18 @@ def kolmogorov_threshold(probability: float) -> float:
     """Scaled distance that two large samples of one continuous distribution exceed with this probability.
 
     Asymptotic (Kolmogorov 1933); conservative where codes tie.
+
+    Raises
+    ------
+    ValueError
+        The probability is not in (0, 1).
     """
+    _check(probability)
     return float(stats.kstwobign.isf(probability))
+
+
+def _check(probability: float) -> None:
+    if not 0 < probability < 1:
+        raise ValueError(
+            f"a probability in (0, 1) is needed, got {probability}: outside no threshold is finite"
+        )

@@ -15,16 +15,16 @@ Floats = npt.NDArray[np.float64]
 Starts = npt.NDArray[np.intp]
 
 
-def checked_pair(first: Counts, second: Counts) -> tuple[Floats, Floats]:
+def checked_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return two counts as real numbers.
 
     Raises
     ------
     ValueError
-        They do not have one dimension and the same bins.
+        They do not have one dimension and the same bins, or one is negative or not finite.
     """
-    one = np.asarray(first, dtype=np.float64)
-    two = np.asarray(second, dtype=np.float64)
+    one = checked_counts(first, "counts of the first sample")
+    two = checked_counts(second, "counts of the second sample")
     if one.ndim != 1 or one.shape != two.shape:
         message = f"counts need one dimension and equal bins, got shapes {one.shape} and {two.shape}"
         raise ValueError(message)
@@ -151,10 +151,7 @@ def pair_of(first: npt.ArrayLike, second: npt.ArrayLike, starts: npt.ArrayLike =
     ValueError
         Bins differ, there are none, a count is negative or not finite, or `starts` do not fit.
     """
-    one, two = checked_pair(
-        checked_counts(first, "counts of the first sample"),
-        checked_counts(second, "counts of the second sample"),
-    )
+    one, two = checked_pair(first, second)
     return Pair(one, two, checked_starts(starts, one.size))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.statistics.counts import Counts, Floats, checked_pair, inverse, pair_of
+from streams.statistics.counts import Counts, Floats, inverse, pair_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,8 @@ def ks_from_counts(first: Counts, second: Counts) -> KolmogorovSmirnov:
     Ties make the asymptotic distribution conservative: compare ``scaled`` with calibrated thresholds,
     not with the table (Noether 1963).
     """
-    one, two = checked_pair(first, second)
-    n, m = float(one.sum()), float(two.sum())
-    if n <= 0 or m <= 0:
-        return KolmogorovSmirnov(0.0, 0.0)
-    distance = float(np.max(np.abs(np.cumsum(one) / n - np.cumsum(two) / m)))
-    return KolmogorovSmirnov(distance, distance * float(np.sqrt(n * m / (n + m))))
+    distance = float(ks_distances(first, second)[0])
+    return KolmogorovSmirnov(distance, distance * float(np.sqrt(pair_of(first, second).size[0])))
 
 
 def wasserstein_from_counts(first: Counts, second: Counts, *, bin_width: float = 1.0) -> float:
@@ -68,11 +64,7 @@ def wasserstein_from_counts(first: Counts, second: Counts, *, bin_width: float =
     float
         Equal to ``scipy.stats.wasserstein_distance`` of the raw values. Zero if a sample is empty.
     """
-    one, two = checked_pair(first, second)
-    n, m = float(one.sum()), float(two.sum())
-    if n <= 0 or m <= 0:
-        return 0.0
-    return float(np.abs(np.cumsum(one) / n - np.cumsum(two) / m).sum()) * bin_width
+    return float(wasserstein_distances(first, second)[0]) * bin_width
 
 
 def ks_distances(first: npt.ArrayLike, second: npt.ArrayLike, starts: npt.ArrayLike = (0,)) -> Floats:

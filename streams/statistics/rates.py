@@ -22,18 +22,27 @@ def rate_pull(accepted: int, events: int, accepted_expected: int, events_expecte
     -------
     float
         Positive when the window accepts more than expected; 0 if a sample is empty or nothing varies.
+
+    Raises
+    ------
+    ValueError
+        A number is negative or not finite, or more are accepted than there are events.
     """
-    if events <= 0 or events_expected <= 0:
-        return 0.0
-    pooled = (accepted + accepted_expected) / (events + events_expected)
-    variance = pooled * (1.0 - pooled) * (1.0 / events + 1.0 / events_expected)
-    if variance <= 0:
-        return 0.0
-    return (accepted / events - accepted_expected / events_expected) / float(np.sqrt(variance))
+    return float(rate_pulls(accepted, events, accepted_expected, events_expected))
 
 
 def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Central (Garwood) interval of a Poisson mean after ``count`` observations."""
+    """Central interval of a Poisson mean after ``count`` observations (Garwood 1936).
+
+    Raises
+    ------
+    ValueError
+        The count is negative, or the confidence is not in (0, 1).
+    """
+    if count < 0 or not 0 < confidence < 1:
+        raise ValueError(
+            f"a count from 0 and a confidence in (0, 1) are needed, got {count} and {confidence}"
+        )
     tail = (1.0 - confidence) / 2.0
     low = 0.0 if count == 0 else float(stats.chi2.ppf(tail, 2 * count) / 2.0)
     return low, float(stats.chi2.isf(tail, 2 * (count + 1)) / 2.0)

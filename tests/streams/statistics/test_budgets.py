@@ -30,3 +30,18 @@ def test_gumbel_threshold_never_calls_a_calibration_value_bad():
 
 def test_normal_threshold_is_two_sided():
     assert budgets.normal_threshold(0.05) == pytest.approx(1.96, abs=1e-3)
+
+
+def test_kolmogorov_threshold_is_that_of_the_table():
+    assert budgets.kolmogorov_threshold(0.05) == pytest.approx(1.3581, abs=1e-4)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0, -1.0, np.nan])
+def test_probabilities_without_a_finite_threshold_are_refused(probability):
+    for threshold in (
+        budgets.normal_threshold,
+        budgets.kolmogorov_threshold,
+        lambda chance: budgets.gumbel_threshold(np.array([1.0, 2.0]), chance),
+    ):
+        with pytest.raises(ValueError, match="probability in"):
+            threshold(probability)

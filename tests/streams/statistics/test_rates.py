@@ -98,3 +98,10 @@ def test_numbers_that_cannot_be_are_refused():
         rates.beta_binomial_pulls(1, 2, 3, 4, tolerance=-1)
     with pytest.raises(ValueError, match="exposure of 0"):
         rates.poisson_deviance_residuals(1, 2, 0)
+
+
+def test_intervals_of_what_cannot_be_counted_are_refused():
+    with pytest.raises(ValueError, match="a count from 0"):
+        rates.poisson_interval(-1)
+    with pytest.raises(ValueError, match="more are counted"):
+        rates.rate_pull(11, 10, 1, 10)
