@@ -234,7 +234,7 @@ def discrepancy(window: FeatureSums, reference: FeatureSums) -> Discrepancy:
     """Compare two samples by the means of their features.
 
     ``|d|^2 - tr(S1) / n - tr(S2) / m`` for the difference ``d`` of the means is unbiased (Gretton et al.
-    2012, lemma 6). Under the null ``|d|^2`` is a sum of chi-squared variables weighted with the eigenvalues of
+    2012, lemma 6). Under the null ``|d|^2`` is a sum of chi-squared variables, weighted with eigenvalues of
     the reference's covariance ``S``: its variance is ``2 tr(S^2) (1/n + 1/m)^2``, its probability about that
     of a scaled chi-squared variable with the same mean and variance (Box 1954).
 
