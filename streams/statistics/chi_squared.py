@@ -58,7 +58,7 @@ def chi_squared_weighted_reference(
 ) -> ChiSquared:
     """Compare a sample without weights with a weighted one (UW).
 
-    The common probability of each bin is estimated from both samples (equation 15 of physics/0605123).
+    The common probability of each bin is estimated from both samples.
 
     Parameters
     ----------

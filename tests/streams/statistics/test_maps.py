@@ -120,3 +120,18 @@ def test_maps_that_do_not_fit_are_refused(density):
         scan_map(density, density, windows=((33, 1),))
     with pytest.raises(ValueError, match="not negative"):
         scan_map(-density, density)
+
+
+def test_the_largest_pull_of_many_cells_is_as_rare_as_that_of_normal_ones_on_either_side(rng, density):
+    reference = rng.multinomial(300_000, density.ravel(), size=500).reshape(-1, *SHAPE)
+    windows = rng.multinomial(40_000, density.ravel(), size=500).reshape(-1, *SHAPE)
+    pulls = np.array(
+        [
+            scan_map(one, two, reference_size=300_000, windows=((1, 1),)).pull
+            for one, two in zip(windows, reference, strict=True)
+        ]
+    )
+    n_cells = np.sum(density * 40_000 >= 20)
+    either_side = (1 - (1 - 2 * stats.norm.sf(3.5)) ** n_cells) / 2
+    assert np.mean(pulls > 3.5) == pytest.approx(either_side, abs=0.07)
+    assert np.mean(pulls < -3.5) == pytest.approx(either_side, abs=0.07)
