@@ -5,6 +5,7 @@ dropped behind the last slot is not known, so nothing moves in from there and th
 """
 
 import math
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,17 @@ from streams.effects.slots import (
     Inputs,
     Mask,
     Slots,
+    code_middles,
     code_of,
-    code_values,
     movable_slots,
+    raw_step,
     slots_of,
 )
 from streams.errors import EffectError
 
 Pair = tuple[float, float]
 Places = npt.NDArray[np.intp]
+_DIGITS: Final = 6
 
 
 def dead(inputs: Inputs, contract: Contract, rng: np.random.Generator, name: str, slot: int) -> Inputs:  # noqa: ARG001 - one signature for all kinds
@@ -72,8 +75,8 @@ def hole(
     """
     slots = movable_slots(contract, name)
     eta, phi = slots.position("eta"), slots.position("phi")
-    rows = _rows_within(slots.specs[eta], centre[0], width[0], unit)
-    columns = _columns_within(slots.specs[phi], centre[1], width[1], unit)
+    rows = _inside(slots.specs[eta], centre[0], width[0], unit)
+    columns = _inside(slots.specs[phi], centre[1], width[1], unit, _turn(slots.specs[phi], unit))
     view = slots.view(inputs)
     gone = _looked_up(rows, view[:, :, eta], slots.specs[eta])
     gone &= _looked_up(columns, view[:, :, phi], slots.specs[phi])
@@ -214,25 +217,34 @@ def _pt_code(slots: Slots, pt: float) -> int:
     return code
 
 
-def _rows_within(spec: InputSpec, centre: float, width: float, unit: str) -> Mask:
-    """Tell of each eta code, from the smallest on, whether it lies in an interval."""
-    values = np.arange(spec.minimum, spec.maximum + 1) if unit == "codes" else code_values(spec)
-    inside: Mask = (values >= centre - width / 2) & (values < centre + width / 2)
+def _inside(spec: InputSpec, centre: float, width: float, unit: str, turn: float | None = None) -> Mask:
+    """Tell of each code, from the smallest on, whether it lies in an interval.
+
+    Parameters
+    ----------
+    turn
+        Period in raw codes, or in codes where the unit is ``codes``; None: the input does not wrap.
+    """
+    in_codes = unit == "codes"
+    step = 1.0 if in_codes else raw_step(spec)
+    places = np.arange(spec.minimum, spec.maximum + 1.0) if in_codes else code_middles(spec)
+    # rounded, because 0.3 / 0.1 is no 3
+    low, extent = round((centre - width / 2) / step, _DIGITS), round(width / step, _DIGITS)
+    distance = places - low
+    if turn is not None:
+        distance %= turn
+        extent = math.inf if extent >= turn else extent
+    inside: Mask = (distance >= 0) & (distance < extent)
     return inside
 
 
-def _columns_within(spec: InputSpec, centre: float, width: float, unit: str) -> Mask:
-    """Tell of each phi code, from the smallest on, whether it lies in an interval of a circle."""
-    in_codes = unit == "codes"
-    values = np.arange(spec.minimum, spec.maximum + 1) if in_codes else code_values(spec)
+def _turn(spec: InputSpec, unit: str) -> float:
+    """Return after how many codes, raw or not as `unit` says, phi comes round."""
     if spec.wrap is not None:
-        turn = spec.wrap * (1.0 if in_codes else spec.lsb)
-    elif spec.unit == "rad" and not in_codes:
-        turn = math.tau
-    else:
-        raise EffectError(f"input '{spec.name}' has no period: give phi unit 'rad' and wrap in the contract")
-    inside: Mask = (values - (centre - width / 2)) % turn < min(width, turn)
-    return inside if width < turn else np.ones_like(inside)
+        return spec.wrap
+    if spec.unit == "rad" and unit != "codes":
+        return math.tau / raw_step(spec)
+    raise EffectError(f"input '{spec.name}' has no period: give phi unit 'rad' and wrap in the contract")
 
 
 def _looked_up(inside: Mask, codes: Inputs, spec: InputSpec) -> Mask:

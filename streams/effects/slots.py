@@ -159,9 +159,9 @@ def raw_step(spec: InputSpec) -> float:
     return spec.lsb / (1 << spec.shift)
 
 
-def code_values(spec: InputSpec) -> Numbers:
-    """Return the physical value in the middle of every code's interval, from the smallest code on."""
+def code_middles(spec: InputSpec) -> Numbers:
+    """Return the middle of every code's interval, from the smallest code on: in raw codes, so exact."""
     half = 0.5 if spec.rounding == "nearest" else 0.0
     middle = (1 << spec.shift) / 2 - half
     codes = range(spec.minimum, spec.maximum + 1)
-    return np.array([(code << spec.shift) + spec.offset + middle for code in codes]) * raw_step(spec)
+    return np.array([(code << spec.shift) + spec.offset + middle for code in codes])

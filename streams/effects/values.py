@@ -17,13 +17,15 @@ INPUT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\[\d{1,3}\]\.[A-Za-z][A-Za-z0-
 OBJECT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _LONG: Final = 1e15
 """Whole numbers from here on are written with an exponent."""
+_LARGEST: Final = 1e9
+"""No effect needs more, and what is calculated from less cannot overflow."""
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def number(
     cure: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> Reader:
-    """Read a finite number from `least`, or above `above`, up to `most`; `cure` is said of any other."""
+    """Read a number from `least`, or above `above`, up to `most`; `cure` is said of any other."""
 
     def read(text: str) -> float:
         value = _finite(text)
@@ -47,7 +49,7 @@ def whole(cure: str, *, least: float = -math.inf, most: float = math.inf) -> Rea
 
 
 def pair(cure: str, *, least: float = -math.inf) -> Reader:
-    """Read two finite numbers from `least` on, with a comma between them."""
+    """Read two numbers from `least` on, with a comma between them."""
 
     def read(text: str) -> tuple[float, float]:
         values = [_finite(part) for part in text.split(",")]
@@ -104,4 +106,4 @@ def _finite(text: str) -> float | None:
     if _NUMBER.fullmatch(text) is None:
         return None
     value = float(text)
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None

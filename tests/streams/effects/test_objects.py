@@ -50,6 +50,14 @@ def test_a_hole_in_physical_units_takes_objects_that_digitise_into_it(four_jets,
     assert not lost[far].any()
 
 
+def test_the_lower_edge_of_a_hole_belongs_to_it_and_the_upper_does_not(event, after):
+    """Eta codes -3 to 2, of 0.1, though -3 * 0.1 is less than -0.3; phi codes 72 and 73 by their middles."""
+    lost = [after("jet_hole=0,3.2:width=0.6,0.1", event((60, eta, 73)))[0, 2] == 0 for eta in range(-5, 6)]
+    assert [eta for eta, gone in zip(range(-5, 6), lost, strict=True) if gone] == [-3, -2, -1, 0, 1, 2]
+    lost = [after("jet_hole=0,3.2:width=0.6,0.1", event((60, 0, phi)))[0, 2] == 0 for phi in range(70, 77)]
+    assert [phi for phi, gone in zip(range(70, 77), lost, strict=True) if gone] == [72, 73]
+
+
 @pytest.mark.parametrize("width", ["20,6.4", "20,100"])
 def test_a_hole_all_around_takes_everything(event, after, width):
     assert (after(f"jet_hole=0,0:width={width}", event(A, B, C, D)) == event()).all()

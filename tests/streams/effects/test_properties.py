@@ -22,7 +22,15 @@ GAINS = ["jet_noise=40:fraction=0.5", "jet_noise=40:fraction=0.5:at=9,9", "jet_p
 GAINS += ["jet_pileup=4:below=200"]
 FAULTS = ["jet_dead=1", "jet[1].eta_stuck=-50", "met[0].pt_stuck=padding", "jet[0].pt_bit=3:at=1"]
 FAULTS += ["met[0].pt_swap=jet[0].pt", "jet[0].eta_swap=jet[0].phi", "events_prescale=0.5"]
-ALL = [*ENERGY, *LOSSES, *GAINS, *FAULTS]
+EXTREMES = [
+    "jet_gain=1e9",
+    "jet_offset=-1e9",
+    "jet_offset=1e9",
+    "jet_resolution=1e9",
+    "jet_pileup=1.5:below=1e9",
+]
+EXTREMES += ["jet_noise=1e9:fraction=1:at=1e9,-1e9", "jet_hole=1e9,1e9:width=1e9,1e9"]
+ALL = [*ENERGY, *LOSSES, *GAINS, *FAULTS, *EXTREMES]
 NOTHING = ["jet_gain=1", "jet_offset=0", "jet_resolution=0", "jet_tail=1:fraction=1", "jet_tail=3:fraction=0"]
 NOTHING += ["jet_hole=0,0:width=0,0", "jet_noise=40:fraction=0", "jet_pileup=1:below=60", "events_prescale=1"]
 NOTHING += ["none"]

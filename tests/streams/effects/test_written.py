@@ -1,10 +1,14 @@
 """Effects are written in one form, read back the same, and refused with the cure when they make no sense."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.contracts.contract import parse_contract
 from streams.contracts.library import find_contract
 from streams.effects.effect import NONE, Effect, parse_effect
 from streams.effects.kinds import EVENTS, KINDS, describe_kinds
@@ -113,6 +117,7 @@ def test_options_come_in_any_order_and_defaults_are_not_written():
         ("jet_gain=nan", "a gain is a number above 0, for example 1.05"),
         ("jet_gain=0", "above 0"),
         ("jet_gain=1e999", "above 0"),
+        ("jet_gain=1e10", "above 0"),
         ("jet_gain=1.2.3", "above 0"),
         ("jet_gain=1_0", "above 0"),
         ("jet_offset=", "in the unit of pt, for example -1.5"),
@@ -222,6 +227,22 @@ def test_the_list_of_kinds_has_an_example_and_a_line_for_each():
     rows = describe_kinds()
     assert [parse_effect(example).kind for example, _ in rows] == list(KINDS)
     assert all(says and "\n" not in says for _, says in rows)
+
+
+def test_refuses_histograms():
+    contract = parse_contract(
+        'name = "dqm"\nversion = 1\n[[histograms]]\nname = "jet.pt"\npath = "L1T/jet"\nkind = "th1"\n'
+        "x = { bins = 10, low = 0.0, high = 1.0 }\n"
+    )
+    with pytest.raises(EffectError, match="lists histograms, and an effect needs events: use a contract"):
+        parse_effect("jet_gain=1.05").check(contract)
+
+
+def test_the_page_about_effects_has_every_kind():
+    page = (Path(__file__).parents[3] / "docs" / "effects.md").read_text()
+    assert re.findall(r"^\| `(\S+_\S+=\S+)` \| \D", page, re.MULTILINE) == [
+        example for example, _ in describe_kinds()
+    ]
 
 
 def test_acts_from_its_first_to_its_last_lumisection(four_jets, event):
