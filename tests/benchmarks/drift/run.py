@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,7 @@ from tests.benchmarks.drift.judge import Judge, MakeJudge, lumiwatch
 from tests.benchmarks.drift.lumisections import BEFORE_ONSET, CONTROL_STEP
 from tests.benchmarks.drift.peers import ensure_environment, peers
 from tests.benchmarks.drift.scoring import NOTHING, Detection, Quiet, Share, detection, quiet
-from tests.benchmarks.drift.sequential import DETECTORS
+from tests.benchmarks.drift.sequential import BASELINES, DETECTORS
 from tests.benchmarks.run import PAGE, machine, replace_section
 
 CONTRACT: Final = PAGE.parents[1] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
@@ -138,7 +139,8 @@ class Bench:
         judge, size = self.judge, self.size
         names = self.detector.contract.input_names
         sample = lumisections.sample(self.detector, size.sample)
-        with peers(self._peers_python(), names, sample) as asked:
+        python = self._peers_python()
+        with peers(python, names, sample, python.parents[1] / "answers.jsonl") as asked:
             with _timed(f"peers, {size.peer_control} lumisections in control"):
                 decisions = [
                     asked.decide(one) for one in lumisections.control_events(self.detector, size.peer_control)
@@ -168,25 +170,22 @@ class Bench:
         """Return the table of the synthetic streams."""
         with _timed("synthetic streams"):
             results = synthetic.results(DETECTORS, range(self.size.seeds))
-        rows = [
-            (
-                one.stream,
-                one.detector,
-                str(one.share),
-                "" if one.delay is None else f"{one.delay:.0f}",
-                f"{one.false_per_1000:.2f}",
-            )
+        cells = {
+            (one.stream, one.detector): f"{one.share.found} of {one.share.of}; "
+            f"{'none' if one.delay is None else f'{one.delay:.0f}'}; {one.false_per_1000:.2f}"
             for one in results
-        ]
-        return _table(("stream", "detector", "found", "median delay", "false alarms per 1000"), rows)
+        }
+        rows = [(stream, *(cells[stream, name] for name in DETECTORS)) for stream in synthetic.STREAMS]
+        return _table(("found; median delay; false alarms per 1000", *DETECTORS), rows)
 
     def turing(self) -> str:
         """Return the table of the Turing change point data."""
-        rows = [
-            (series, detector, f"{f1:.3f}", f"{covering:.3f}")
-            for series, detector, f1, covering in change_points.scores(DETECTORS)
-        ]
-        return _table(("series", "detector", "F1, margin 5", "covering"), rows)
+        detectors = {**DETECTORS, **BASELINES}
+        scores = change_points.scores(detectors)
+        cells = {(series, name): f"{f1:.3f}; {covering:.3f}" for series, name, f1, covering in scores}
+        series = dict.fromkeys(row[0] for row in scores)
+        rows = [(one, *(cells[one, name] for name in detectors)) for one in series]
+        return _table(("F1 within 5; covering", *detectors), rows)
 
 
 PARTS: Final = {
@@ -196,6 +195,8 @@ PARTS: Final = {
     "turing": ("drift-turing", Bench.turing),
 }
 """Part -> its section of the page, and what makes its table."""
+GENERATED: Final = ("judge", "peers")
+"""Parts on generated lumisections, which hang on the seed."""
 
 
 def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
     if options.quick and options.write:
         parser.error("--quick is not for the record: leave out --write")
     bench = Bench(QUICK if options.quick else Size(), options.seed)
-    sys.stdout.write(f"{machine()}\n\n")
+    sys.stdout.write(f"{_machine()}\n\n")
     for part in options.parts or PARTS:
         section, make = PARTS[part]
         text = make(bench)
@@ -222,8 +223,13 @@ def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
         sys.stdout.flush()
         if options.write:
             now = datetime.now(UTC)
-            replace_section(page, section, f"{now:%Y-%m-%d}, seed {options.seed}, {machine()}.\n\n{text}")
+            seed = f"seed {options.seed}, " if part in GENERATED else ""
+            replace_section(page, section, f"{now:%Y-%m-%d}, {seed}{_machine()}.\n\n{text}")
     return 0
+
+
+def _machine() -> str:
+    return f"{machine()}, river {metadata.version('river')}, scipy {metadata.version('scipy')}"
 
 
 def _control_row(control: Quiet) -> tuple[str, ...]:

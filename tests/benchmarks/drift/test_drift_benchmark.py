@@ -1,5 +1,7 @@
 """The drift benchmark's own arithmetic, and that its parts fit together."""
 
+import hashlib
+import json
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -124,6 +126,15 @@ def test_peers_that_cannot_start_are_told(n_events):
         asked.decide(block)
 
 
+def test_what_peers_once_answered_is_not_asked_again(tmp_path):
+    block, answers = np.ones((10, 2), dtype=np.int16), tmp_path / "answers.jsonl"
+    ask = hashlib.sha256(b'["a", "b"]\n' + block.tobytes() + block.tobytes()).hexdigest()
+    answers.write_text(json.dumps({ask: {"some tool": [True, 1.5]}}) + "\n")
+
+    with peers(Path(sys.executable), ["a", "b"], block, answers) as asked:
+        assert asked.decide(block) == {"some tool": (True, 1.5)}
+
+
 def test_scores_of_change_points_are_those_of_the_paper_s_own_code():
     assert change_points.f1([[10, 20], [11, 20], [10], [0, 5]], [10, 20]) == pytest.approx(1.0)
     assert change_points.f1([[], [10], [50]], [10]) == pytest.approx(0.9090909090909091)
@@ -150,7 +161,7 @@ def test_series_have_the_lengths_of_the_paper_and_hold_their_marks():
 
 
 def test_an_alarm_at_every_number_scores_worse_than_none():
-    rows = {(series, name): f1 for series, name, f1, _ in change_points.scores(sequential.DETECTORS)}
+    rows = {(series, name): f1 for series, name, f1, _ in change_points.scores(sequential.BASELINES)}
 
     assert rows["mean", "always"] < rows["mean", "never"]
 
@@ -171,8 +182,8 @@ def test_tables_are_recorded_between_their_markers(tmp_path, capsys):
     assert run.main(["turing", "--write"], page=page) == 0
     text = page.read_text()
     assert "old" not in text
-    assert text.index("| Apple | river ADWIN | ") < text.index("Words.")
-    assert "| mean | never | " in capsys.readouterr().out
+    assert text.index("| Apple | 0.271; 0.492 | ") < text.index("Words.")
+    assert "| mean | 0.399; 0.563 | " in capsys.readouterr().out
 
 
 def test_a_misspelt_part_is_named(capsys):
