@@ -1,6 +1,6 @@
 """From ROOT files to a dataset under a contract, chunk by chunk. Knows no stream.
 
-One thread reads ahead, one takes the sha256 of the source, one makes codes. What is done lies in a spool
+Threads read ahead, one takes the sha256 of the source, one makes codes. What is done lies in a spool
 beside the output until the dataset file is put together, so memory does not grow with the files and an
 interrupted conversion can go on where it stood.
 """
@@ -9,10 +9,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -26,10 +26,9 @@ from streams.events.dataset_file import archive, check_writable, write_pieces_at
 from streams.events.provenance import Provenance, SourceFile, header_member, provenance_of, tool_version
 
 Progress = Callable[[int, int], None]
-_T = TypeVar("_T")
 
-STEP: Final = "16 MB"
-"""How much of the branches' numbers is read at a time."""
+STEP: Final = "8 MB"
+"""How much of the branches' numbers is read at a time, up to the border of baskets next to it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def convert_files(
     out
         The dataset file to write. It appears whole, or not at all.
     step_size
-        How much to read at a time: a number of events, or an amount of memory such as ``"16 MB"``. The result
+        How much to read at a time: a number of events, or an amount of memory such as ``"8 MB"``. The result
         does not depend on it.
     progress
         Called with (events read, events in all files) after every chunk.
@@ -164,7 +163,7 @@ def _read_all(
 
 def _read_one(source: RootSource, contract: Contract, spool: Spool, step_size: int | str) -> Iterator[int]:
     """Bring the rest of one source in; yield the number of events of each chunk."""
-    for n_events, columns in _ahead(source.chunks(step_size, spool.journal.entry)):
+    for n_events, columns in source.chunks(step_size, spool.journal.entry):
         try:
             chunk = convert_chunk(columns, n_events, contract)
         except ExpressionError as error:
@@ -172,15 +171,6 @@ def _read_one(source: RootSource, contract: Contract, spool: Spool, step_size: i
         made = {"inputs": chunk.inputs, **chunk.kept}
         spool.append(made, len(chunk.inputs), Counter(chunk.dropped), spool.journal.entry + n_events)
         yield n_events
-
-
-def _ahead(chunks: Iterator[_T]) -> Iterator[_T]:
-    """Read the next chunk while this one is worked on."""
-    with ThreadPoolExecutor(1, "read") as pool:
-        following: Future[_T | None] = pool.submit(next, chunks, None)
-        while (chunk := following.result()) is not None:
-            following = pool.submit(next, chunks, None)
-            yield chunk
 
 
 def _put_together(contract: Contract, spool: Spool, out: Path) -> Conversion:

@@ -7,13 +7,16 @@ the same number of events.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import uproot
 from fsspec.core import url_to_fs
 from fsspec.registry import get_filesystem_class, known_implementations
@@ -29,6 +32,9 @@ _PIECE: Final = 1 << 20
 _THREADS: Final = 2
 """That unpack baskets; more than two find nothing to do beside the rest of a conversion."""
 _TREES: Final = frozenset({"TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
+
+_Tree = tuple[Any, set[str]]  # as uproot gives it, and the keys to read
+_Steps = Generator[tuple[Any, ...]]  # the arrays of every tree
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class RootSource:
                 f"{self.location}: changed while it was read: convert it again when it is whole"
             )
 
-    def chunks(self, step_size: int | str, start: int) -> Iterator[tuple[int, dict[str, Column]]]:
+    def chunks(self, step_size: int | str, start: int) -> Generator[tuple[int, dict[str, Column]]]:
         """Yield (number of events, columns by the names asked for) from event `start` on.
 
         Raises
@@ -118,29 +124,87 @@ class RootSource:
                 f"{self.location}: gave {done} of {self.entries} events: the file is broken, copy it again"
             )
 
-    def _steps(self, file: Any, step_size: int | str, start: int) -> Iterator[dict[str, Any]]:
+    def _steps(self, file: Any, step_size: int | str, start: int) -> Generator[dict[str, Any]]:
+        """Yield tree -> its arrays, step by step."""
         wanted: dict[str, set[str]] = {}
         for tree, key in self.keys.values():
             wanted.setdefault(tree, set()).add(key)
-        step = step_size
-        if isinstance(step, str):
-            first = next(iter(wanted))
-            step = _events_in(step, file[first], wanted[first])
-        with ExitStack() as stack:
-            iterators = {}
-            for tree, keys in wanted.items():
-                steps = file[tree].iterate(
-                    filter_name=_among(keys),
-                    step_size=step,
-                    entry_start=start,
-                    library="ak",
-                    decompression_executor=stack.enter_context(ThreadPoolExecutor(_THREADS, "unpack")),
-                )
-                stack.callback(steps.close)
-                iterators[tree] = steps
-            yield from (
-                dict(zip(iterators, parts, strict=True)) for parts in zip(*iterators.values(), strict=True)
+        trees = [(file[tree], keys) for tree, keys in wanted.items()]
+        if isinstance(step_size, str):
+            step = _events_in(step_size, *trees[0])
+            cuts = _between_baskets(trees, step, start)
+        else:
+            step, cuts = step_size, []
+        steps = _slices(trees, cuts) if cuts else _ahead(_equal_steps(trees, step, start))
+        with closing(steps):
+            yield from (dict(zip(wanted, parts, strict=True)) for parts in steps)
+
+
+def _between_baskets(trees: Sequence[_Tree], step: int, start: int) -> list[int]:
+    """Return events to cut at, about a step apart, where no basket is cut; none where there are no such."""
+    if any("RNTuple" in tree.classname for tree, _ in trees):
+        return []
+    borders = np.array(
+        sorted(
+            set.intersection(*(set(t.common_entry_offsets(filter_name=_among(keys))) for t, keys in trees))
+        )
+    )
+    cuts, end = [start], int(trees[0][0].num_entries)
+    while cuts[-1] < end:
+        aim = min(cuts[-1] + step, end)
+        near = int(borders[np.argmin(np.abs(borders - aim))])
+        if near <= cuts[-1] or abs(near - aim) > step / 2:
+            return []
+        cuts.append(near)
+    return cuts
+
+
+def _slices(trees: Sequence[_Tree], cuts: Sequence[int]) -> _Steps:
+    """Read what lies between cuts; each slice in a thread of its own, so that none waits for another."""
+
+    def read(first: int, last: int) -> tuple[Any, ...]:
+        return tuple(
+            tree.arrays(filter_name=_among(keys), entry_start=first, entry_stop=last, library="ak")
+            for tree, keys in trees
+        )
+
+    pool = ThreadPoolExecutor(_THREADS, "read")
+    under_way: deque[Future[tuple[Any, ...]]] = deque()
+    try:
+        for first, last in pairwise(cuts):
+            under_way.append(pool.submit(read, first, last))
+            if len(under_way) > _THREADS:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _equal_steps(trees: Sequence[_Tree], step: int, start: int) -> _Steps:
+    """Read so many events at a time; a basket that is cut is unpacked once."""
+    with ExitStack() as stack:
+        iterators = []
+        for tree, keys in trees:
+            steps = tree.iterate(
+                filter_name=_among(keys),
+                step_size=step,
+                entry_start=start,
+                library="ak",
+                decompression_executor=stack.enter_context(ThreadPoolExecutor(_THREADS, "unpack")),
             )
+            stack.callback(steps.close)
+            iterators.append(steps)
+        yield from zip(*iterators, strict=True)
+
+
+def _ahead(steps: _Steps) -> _Steps:
+    """Read the next step while this one is worked on."""
+    with ThreadPoolExecutor(1, "read") as pool:
+        following: Future[tuple[Any, ...] | None] = pool.submit(next, steps, None)
+        while (step := following.result()) is not None:
+            following = pool.submit(next, steps, None)
+            yield step
 
 
 def look_into(location: str, tree: str, branches: Sequence[str]) -> RootSource:
@@ -196,12 +260,14 @@ def _keys_of(tree: Any, names: set[str]) -> list[str]:
 
 
 def _events_in(size: str, tree: Any, keys: set[str]) -> int:
-    """Return how many events take an amount of memory such as ``"16 MB"``, at least one."""
-    if "RNTuple" not in tree.classname:
-        return max(1, int(tree.num_entries_for(size, filter_name=_among(keys))))
-    probe = tree.arrays(filter_name=_among(keys), entry_stop=min(_PROBE, tree.num_entries))
+    """Return how many events take an amount of memory such as ``"8 MB"``, at least one."""
+    if "RNTuple" in tree.classname:
+        probe = tree.arrays(filter_name=_among(keys), entry_stop=min(_PROBE, tree.num_entries))
+        events, n_bytes = len(probe), probe.nbytes
+    else:  # uproot's `num_entries_for` reads the head of every basket for it
+        events, n_bytes = tree.num_entries, sum(tree[key].uncompressed_bytes for key in keys)
     number, unit = size.split()
-    return max(1, int(float(number) * _UNITS[unit] * max(len(probe), 1) / max(probe.nbytes, 1)))
+    return max(1, int(float(number) * _UNITS[unit] * max(events, 1) / max(n_bytes, 1)))
 
 
 def _check_tree(location: str, tree: str, trees: set[str]) -> None:

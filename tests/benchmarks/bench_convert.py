@@ -14,11 +14,13 @@ import uproot
 
 from streams.contracts.library import find_contract
 from streams.conversion.chunk import branches_of
-from streams.conversion.convert import STEP, convert_files
+from streams.conversion.convert import convert_files
 from tests.benchmarks.row import Row, best_seconds
 from tests.support.root_files import write_l1_nano
 
 CONTRACT = "axol1tl-v5"
+_ALONE = "16 MB"
+"""The step that reading alone is quickest with."""
 _CHILD = """
 import json, resource, sys
 from pathlib import Path
@@ -51,7 +53,7 @@ def _speed(folder: Path, *, quick: bool, packed: str) -> Row:
 
     def read_alone() -> int:
         with uproot.open({str(source): None}) as file:
-            steps = file["Events"].iterate(filter_name=lambda name: name in branches, step_size=STEP)
+            steps = file["Events"].iterate(filter_name=lambda name: name in branches, step_size=_ALONE)
             return sum(len(step) for step in steps)
 
     made = convert_files([source], contract, out)  # compiles, and fills the page cache

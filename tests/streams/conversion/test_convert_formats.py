@@ -12,7 +12,7 @@ import uproot
 
 from streams.contracts.contract import load_contract, parse_contract
 from streams.contracts.library import FOLDER, find_contract, shipped_contracts
-from streams.conversion.convert import convert
+from streams.conversion.convert import convert, convert_files
 from streams.counting.layout import layout_of
 from streams.effects.effect import parse_effect
 from streams.errors import ContractError, ConvertError, EffectError, ResampleError
@@ -164,6 +164,28 @@ def test_atlas_physlite_agrees_with_plain_arithmetic(tmp_path):
         leading = sorted((one for one in jets if one > 10e3), reverse=True)[:6]
         expected = [min(int(one / 1000 / 0.25), 4095) for one in leading]
         assert dataset.inputs[event, 0:18:3].tolist() == expected + [0] * (6 - len(expected))
+
+
+@pytest.mark.parametrize("start", [0, 700])
+def test_an_amount_of_memory_ends_between_baskets_and_gives_the_same(tmp_path, start):
+    source = write_l1_nano(tmp_path / "nano.root", 10_500, chunk=1000)
+    contract, plain, out = find_contract("axol1tl-v5"), tmp_path / "plain.npz", tmp_path / "d.npz"
+    convert_files([source], contract, plain, step_size=400)
+    if start:
+        with pytest.raises(KeyboardInterrupt):
+            convert_files([source], contract, out, step_size=start, progress=interrupted)
+    steps = []
+    convert_files(
+        [source], contract, out, step_size="400 kB", resume=True, progress=lambda n, _: steps.append(n)
+    )
+    assert out.read_bytes() == plain.read_bytes()
+    assert len(steps) > 3
+    assert {n % 1000 for n in steps[:-1]} == {0}
+    assert steps[-1] == 10_500
+
+
+def interrupted(read, total):
+    raise KeyboardInterrupt
 
 
 def test_a_tree_of_benchmarks_keeps_every_event_number(tmp_path):
