@@ -31,15 +31,18 @@ class Alibi:
 
 
 class Evidently:
-    """evidently's DataDriftPreset: drift where half of the columns have drifted."""
+    """What evidently's DataDriftPreset decides: drift where half of the columns have drifted.
+
+    The preset would also draw every column, which takes four fifths of its time.
+    """
 
     def __init__(self, reference: Block, names: list[str]) -> None:
         from evidently import DataDefinition, Report  # noqa: PLC0415 - only this environment has it
-        from evidently.presets import DataDriftPreset  # noqa: PLC0415
+        from evidently.metrics import DriftedColumnsCount  # noqa: PLC0415
 
         self.definition = DataDefinition(numerical_columns=names)
         self.names = names
-        self.report = Report([DataDriftPreset()])
+        self.report = Report([DriftedColumnsCount()])
         self.reference = self.dataset(reference)
 
     def dataset(self, block: Block) -> Any:
@@ -49,12 +52,11 @@ class Evidently:
         return Dataset.from_pandas(pd.DataFrame(block, columns=self.names), data_definition=self.definition)
 
     def decide(self, block: Block) -> bool:
-        metrics = self.report.run(self.dataset(block), self.reference).dict()["metrics"]
-        drifted = next(one for one in metrics if one["metric_name"].startswith("DriftedColumnsCount"))
+        (drifted,) = self.report.run(self.dataset(block), self.reference).dict()["metrics"]
         return bool(drifted["value"]["share"] >= drifted["config"]["drift_share"])
 
 
-TOOLS = {"alibi-detect KSDrift": Alibi, "evidently DataDriftPreset": Evidently}
+TOOLS = {"alibi-detect KSDrift": Alibi, "evidently drifted columns": Evidently}
 
 
 def read_block(stream: BinaryIO, n_inputs: int) -> Block | None:
