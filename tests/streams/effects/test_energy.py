@@ -176,3 +176,22 @@ def test_a_resolution_leaves_objects_in_place_where_nothing_sorts_them(event, af
 def test_a_wide_resolution_makes_no_object_vanish(event, after):
     got = after("jet_resolution=5", np.repeat(event((60, 11, 12), (50, 21, 22)), 500, axis=0))
     assert ((got[:, [2, 5]] > 0) & (got[:, [2, 5]] <= 255)).all()
+
+
+def test_a_shifted_code_is_drawn_over_all_its_raw_codes():
+    """Code 9 is raw 100 to 104; 1.3 times that is 130 to 135.2, of which 130 to 132 is code 16."""
+    contract = parse_contract(PT_ONLY + "offset = 64\nshift = 2\n")
+    inputs = np.full((20_000, 1), 9, dtype=np.int16)
+    after = Effect("gain", "jet", 1.3).apply(inputs, contract, 1, np.random.default_rng(0))
+    assert set(after[:, 0].tolist()) == {16, 17}
+    assert (after == 16).mean() == pytest.approx(2 / 5.2, abs=0.015)
+
+
+def test_a_code_rounded_to_the_nearest_is_drawn_around_its_middle():
+    """Code 10 is 9.5 to 10.5; 1.5 times that is 14.25 to 15.75, of which 14.25 to 14.5 is code 14."""
+    contract = parse_contract(PT_ONLY + 'rounding = "nearest"\n')
+    inputs = np.full((20_000, 1), 10, dtype=np.int16)
+    after = Effect("gain", "jet", 1.5).apply(inputs, contract, 1, np.random.default_rng(0))[:, 0]
+    np.testing.assert_allclose(
+        np.bincount(after, minlength=17)[14:] / 20_000, [1 / 6, 4 / 6, 1 / 6], atol=0.015
+    )

@@ -50,12 +50,21 @@ def test_a_hole_in_physical_units_takes_objects_that_digitise_into_it(four_jets,
     assert not lost[far].any()
 
 
-def test_the_lower_edge_of_a_hole_belongs_to_it_and_the_upper_does_not(event, after):
-    """Eta codes -3 to 2, of 0.1, though -3 * 0.1 is less than -0.3; phi codes 72 and 73 by their middles."""
-    lost = [after("jet_hole=0,3.2:width=0.6,0.1", event((60, eta, 73)))[0, 2] == 0 for eta in range(-5, 6)]
-    assert [eta for eta, gone in zip(range(-5, 6), lost, strict=True) if gone] == [-3, -2, -1, 0, 1, 2]
-    lost = [after("jet_hole=0,3.2:width=0.6,0.1", event((60, 0, phi)))[0, 2] == 0 for phi in range(70, 77)]
-    assert [phi for phi, gone in zip(range(70, 77), lost, strict=True) if gone] == [72, 73]
+@pytest.mark.parametrize(
+    ("hole", "etas"),
+    [
+        ("0,3.2:width=0.6,0.1", [-3, -2, -1, 0, 1, 2]),  # though -3 * 0.1 is less than -0.3
+        ("0,3.2:width=0.5,0.1", [-2, -1, 0, 1, 2]),
+    ],
+)
+def test_the_lower_edge_of_a_hole_belongs_to_it_and_the_upper_does_not(event, after, hole, etas):
+    """Eta is rounded to the nearest 0.1, phi is rounded down: 3.15 to 3.25 holds the middles of 72 and 73."""
+
+    def lost(eta, phi):
+        return after(f"jet_hole={hole}", event((60, eta, phi)))[0, 2] == 0
+
+    assert [eta for eta in range(-6, 7) if lost(eta, 73)] == etas
+    assert [phi for phi in range(70, 77) if lost(0, phi)] == [72, 73]
 
 
 @pytest.mark.parametrize("width", ["20,6.4", "20,100"])
@@ -73,6 +82,12 @@ def test_a_hole_needs_a_phi_with_a_period(event, after):
     flat = parse_contract(FOUR_JETS.replace('unit = "rad"', 'unit = "cm"').replace("wrap = 144\n", ""))
     with pytest.raises(EffectError, match="has no period: give phi unit 'rad' and wrap"):
         after("jet_hole=0,0:width=1,1", event(), flat)
+
+
+def test_a_hole_leaves_the_direction_of_a_missing_object_where_the_contract_keeps_it(event, after):
+    contract = parse_contract(FOUR_JETS.replace("count = 4\n", "count = 4\nkeep_without_pt = true\n"))
+    given = event(A, B, (0, 1, 1))
+    assert (after("jet_hole=0,0:width=10,6:unit=codes", given, contract) == event(A, (0, 1, 1))).all()
 
 
 def test_noise_takes_its_place_and_pushes_the_last_out(event, after):
@@ -131,9 +146,10 @@ def test_thinned_pileup_takes_soft_objects_and_closes_the_gaps(event, after):
     np.testing.assert_allclose(np.bincount(counts) / 20_000, [0.09, 0.42, 0.49], atol=0.015)
 
 
-def test_added_pileup_comes_from_the_soft_objects_of_other_events(event, after):
+@pytest.mark.parametrize("seed", range(8))
+def test_added_pileup_comes_from_the_soft_objects_of_other_events(event, after, seed):
     given = np.concatenate([event(A, C), event(B, D)])
-    got = after("jet_pileup=2:below=30", given)
+    got = after("jet_pileup=2:below=30", given, seed=seed)
     assert (got == np.concatenate([event(A, C, D), event(B, C, D)])).all()
 
 
