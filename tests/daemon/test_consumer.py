@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 def send(bootstrap: str, *payloads: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     for payload in payloads:
-        producer.send(topics.VERDICTS, payload).get(timeout=10)
+        producer.send(topics.VERDICTS, payload).get(timeout=60)
     producer.close()
 
 

@@ -93,7 +93,7 @@ def test_a_waiting_response_does_not_hold_up_the_end_of_the_daemon(
         wait_for(state_is(engine, ResponseState.PROPOSED))
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert queries.response(engine, RESPONSE).state is ResponseState.PROPOSED
 
 

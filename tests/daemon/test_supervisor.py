@@ -52,7 +52,7 @@ def ended(code: int, words: str = "") -> Callable[[], Sequence[str]]:
 
 
 def wait_end(child: Child) -> None:
-    child.process.wait(20)
+    child.process.wait(60)
 
 
 def test_a_killed_process_is_started_again_after_a_pause_and_both_are_said(desk: Desk):

@@ -151,7 +151,7 @@ class _Producer:
                 pending, self._pending = self._pending, []
                 for message, future in pending:
                     try:
-                        future.get(timeout=10)
+                        future.get(timeout=60)
                     except KafkaError:
                         self._send(message)
         finally:
@@ -219,7 +219,7 @@ def game(relay, database_url, tmp_path):
 
 
 def _ensure_topics(bootstrap):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             ensure_topics(bootstrap, {topics.BATCHES: 3, topics.SUMMARIES: 2})

@@ -108,9 +108,9 @@ def _end(bootstrap, topic):
 
 def _send_malformed(bootstrap):
     producer = KafkaProducer(bootstrap_servers=bootstrap)
-    producer.send(topics.BATCHES, b"no arrow").get(timeout=10)
-    producer.send(topics.BATCHES, key=b"k", value=None).get(timeout=10)
-    producer.send(topics.SUMMARIES, b"no summary").get(timeout=10)
+    producer.send(topics.BATCHES, b"no arrow").get(timeout=60)
+    producer.send(topics.BATCHES, key=b"k", value=None).get(timeout=60)
+    producer.send(topics.SUMMARIES, b"no summary").get(timeout=60)
     producer.send(topics.CONDITIONS, b'{"model": "stranger", "run": 1, "lumisection": 1, "pileup": 1}').get(
         10
     )
@@ -194,7 +194,7 @@ def test_a_killed_worker_loses_nothing_and_counts_nothing_twice(
 
     # and a terminated worker ends well
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
     assert worker_reports(engine) == []
 
 
@@ -255,7 +255,7 @@ def test_the_whole_corpus_of_hostile_messages_ends_in_dead_letters_and_poisons_n
 
     # and the worker ends well
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
 
 
 def test_settings_are_read_from_json_and_toml(tmp_path, contract_path):

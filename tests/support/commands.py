@@ -48,8 +48,8 @@ class RunningCommand:
         family = self.family()
         ports = listening(family)
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(30)
-        _, alive = psutil.wait_procs(family[1:], timeout=10)
+        code = self.process.wait(60)
+        _, alive = psutil.wait_procs(family[1:], timeout=60)
         assert alive == []
         assert not ports & listening(psutil.process_iter())
         return code
@@ -91,7 +91,7 @@ def running(screen: Path, *arguments: object, **environment: str) -> Iterator[Ru
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

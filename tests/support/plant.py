@@ -258,7 +258,7 @@ class Plant(Records):
         offspring = psutil.Process(child.process.pid).children(recursive=True)
         child.process.kill()
         child.process.wait()
-        _, alive = psutil.wait_procs(offspring, timeout=5)
+        _, alive = psutil.wait_procs(offspring, timeout=60)
         assert alive == [], f"{name} left processes behind"
 
     def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:

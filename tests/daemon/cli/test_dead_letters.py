@@ -28,8 +28,8 @@ def test_the_newest_letters_are_shown_with_their_reasons(lumiwatch, site, tmp_pa
                 offset=offset,
                 at=NOW + timedelta(seconds=offset),
             )
-            producer.send(DEAD_LETTERS, encode_dead_letter(letter), key=BATCHES.encode()).get(timeout=10)
-        producer.send(DEAD_LETTERS, b"no letter at all").get(timeout=10)
+            producer.send(DEAD_LETTERS, encode_dead_letter(letter), key=BATCHES.encode()).get(timeout=60)
+        producer.send(DEAD_LETTERS, b"no letter at all").get(timeout=60)
         producer.close()
 
         said = lumiwatch("dead-letters", "--site", site, "--limit", 3, "--json")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.daemon import copy_site
@@ -20,6 +20,7 @@ from tests.support.daemon import copy_site
 OPERATORS = {"ada": "Ada Lovelace", "max": "Max Planck"}
 _ROOT = Path(__file__).parents[3]
 _START_S = 90.0
+_PATIENCE_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Server:
     def get(self, path: str, operator: str = "max") -> httpx.Response:
         """Read the API."""
         headers = {"Authorization": f"Bearer {self.token(operator)}"}
-        return httpx.get(f"{self.url}/api/v1{path}", headers=headers, timeout=10)
+        return httpx.get(f"{self.url}/api/v1{path}", headers=headers, timeout=60)
 
 
 def make_site(folder: Path) -> Path:
@@ -70,7 +71,7 @@ def running(folder: Path, *arguments: str) -> Iterator[Server]:
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=10)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -89,6 +90,7 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
 
 @pytest.fixture(scope="module")  # no longer: while it is open, no other test in this process can use asyncio
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=_PATIENCE_MS)  # of its own it waits 5 s, which a busy machine may need
     with chromium() as opened:
         yield opened
 
@@ -96,7 +98,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_PATIENCE_MS)
     yield context
     context.close()
 

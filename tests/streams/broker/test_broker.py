@@ -48,7 +48,7 @@ def test_topics_are_created_once_and_messages_pass(broker):
     require_topics(broker.bootstrap)
 
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
-    producer.send(topics.VERDICTS, b"hello").get(timeout=10)
+    producer.send(topics.VERDICTS, b"hello").get(timeout=60)
     producer.close()
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest")
     try:
@@ -99,7 +99,7 @@ def test_it_dies_with_its_parent(tmp_path):
         child = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while _alive(child) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not _alive(child)

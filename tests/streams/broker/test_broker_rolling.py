@@ -180,7 +180,7 @@ def test_the_newest_verdicts_stay_at_their_offsets(broker, producer):
 
     # then the newest are still there, where they were, and new ones follow
     until(lambda: broker.status.waiting_s == 0)
-    last = producer.send(topics.VERDICTS, b"new").get(timeout=10)
+    last = producer.send(topics.VERDICTS, b"new").get(timeout=60)
     expected = [(n, b"%d" % n) for n in range(total - keep, total)] + [(total, b"new")]
     assert last.offset == total
     assert read_all(broker, topics.VERDICTS) == expected

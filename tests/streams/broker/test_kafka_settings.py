@@ -217,7 +217,7 @@ def test_a_worker_reads_and_writes_over_tls_with_a_password(
             time.sleep(0.05)
         # and Ctrl-C ends it as it ends other commands
         worker.send_signal(signal.SIGINT)
-        assert worker.wait(20) == 130
+        assert worker.wait(60) == 130
     finally:
         worker.kill()
         worker.wait()

@@ -295,7 +295,7 @@ def test_a_running_watcher_finds_files_as_they_land(folder, watch, engine):
                 time.sleep(0.01)
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
     assert windows(engine) == {number: counts([number]) for number in (1, 2, 3)}
 
 
