@@ -4,12 +4,15 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Two processes, a file of tests at a time, in the order of the folders; what ARGS says comes later and wins. Each
+# computes in one thread, for two of two would wait for each other.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test bench bench-drift check format lock clean
 
 help:
 	@echo "make demo  [ARGS=--auto-approve]   the whole loop on this machine"
-	@echo "make test  [ARGS=tests/hw]         every test"
+	@echo "make test  [ARGS=tests/hw]         every test; ARGS='-n 0 --pdb tests/hw' in one process"
 	@echo "make bench [ARGS='--write fill']   how fast it is, each number with its baseline"
 	@echo "make bench-drift [ARGS=judge]      what it finds, how soon, how often in vain, beside other tools"
 	@echo "make check                         formatting, lint, types, import rules, the lock"
@@ -32,7 +35,7 @@ demo: setup
 test: setup
 	@deploy/system-packages.sh compiler browser database
 	@deploy/test-data.sh $(VENV)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.run $(ARGS)
