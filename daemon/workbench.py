@@ -233,7 +233,7 @@ class Workbench:
     def successor_reference(
         self, task: Task, package_id: str, run: int, first_lumisection: int, last_lumisection: int
     ) -> str:
-        """Register a reference from the verified windows, with the thresholds of the old one."""
+        """Register a reference from the verified windows, with the calibration of the old one."""
         if task.reference_id is None:
             raise StepFailed("the incident names no reference: build and approve one by hand")
         with Session(self._engine) as session:
@@ -254,6 +254,8 @@ class Workbench:
                     col(ConditionsRow.lumisection).in_([window.lumisection for window in windows]),
                 )
             ).all()
+        pileups = {row.lumisection: decode_conditions(row.document.encode()).pileup for row in conditions}
+        windows = [window for window in windows if window.lumisection in pileups]
         reference = successor_reference(
             load_reference(self._engine, task.reference_id),
             [decode_summary(window.summary) for window in windows],
@@ -263,7 +265,7 @@ class Workbench:
                 f"LS {first_lumisection}-{last_lumisection} of run {run}, "
                 f"approved by {task.decided_by}"
             ),
-            pileups=[decode_conditions(row.document.encode()).pileup for row in conditions],
+            pileups=[pileups[window.lumisection] for window in windows],
         )
         return register_reference(self._engine, reference, task.decided_by, self._clock()).id
 

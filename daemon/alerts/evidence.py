@@ -26,7 +26,7 @@ from streams.counting.layout import score_bin_edges
 from streams.counting.summary import Summary
 from streams.errors import StreamsError
 from streams.judging.assessment import Assessment
-from streams.judging.comparison import compare
+from streams.judging.extremes import ks_distances
 from streams.judging.reference import Reference, decode_reference
 from streams.store.database import read_session
 from streams.store.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
@@ -194,9 +194,10 @@ class Evidence:
 
     def _distance(self, one: Assessment) -> npt.NDArray[np.float64] | None:
         pair = self._pair(one.model, one.run, one.lumisection, one.package)
-        if pair is None or pair[0].layout != pair[1].counts.layout:
+        pileup = one.pileup if one.pileup_fitted is None else one.pileup_fitted
+        if pair is None or pileup is None or pair[0].layout != pair[1].expectation.layout:
             return None
-        return compare(pair[0], pair[1].counts).input_distance
+        return ks_distances(pair[0], pair[1].expectation.at(pileup))[0]
 
     def _pair(self, model: str, run: int, lumisection: int, package: str) -> tuple[Summary, Reference] | None:
         """Find a window and the reference it was judged against."""

@@ -4,19 +4,33 @@ Pure: window, reference, conditions and settings in, assessment out. Refuses to 
 the windows before (see `streams.judging.verdict`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import stats
 
 from streams.conditions import Conditions
 from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
 from streams.integrity import DEFAULT_TOLERANCE, IntegrityResult, judge_integrity
-from streams.judging.comparison import FAMILIES, INPUTS, RATE, Comparison, compare
+from streams.judging.channels import RATE
+from streams.judging.expectation import Expected
+from streams.judging.extremes import SCORE_SHAPE, ks_distances, mean_shifts
+from streams.judging.findings import (
+    ChannelFinding,
+    ExtremeFinding,
+    Findings,
+    Yardstick,
+    family_p_value,
+    find,
+)
 from streams.judging.reference import Reference
+from streams.statistics.budgets import share_budget
+from streams.statistics.rates import rate_pull
 
 N_WORST_INPUTS: Final = 5
 
@@ -65,15 +79,16 @@ class FamilyResult(BaseModel):
     Attributes
     ----------
     value, threshold
-        Significance, and what an in-control window exceeds within the budget.
+        Significance in standard deviations, and what an in-control window exceeds within the budget.
     effect, effect_floor
-        Size of the difference, and the smallest that counts.
+        Size of the most telling difference, and the smallest that counts.
     minimum_detectable
-        Smallest effect that this window could have shown.
+        Smallest effect of its kind that this window could have shown.
     exceeded
-        Both significance and effect are too large.
+        The difference is too significant, and large enough to count.
     judged
-        Whether it counts for the verdict: the inputs do not, when the firmware is newer than the reference.
+        Whether it counts for the verdict: only what firmware is meant to keep does, when it is newer than
+        the reference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,8 +126,16 @@ class Assessment(BaseModel):
         Why the window is not judged; empty if it is.
     rate_deviation
         Accept rate over expected rate, minus 1.
+    channels, extremes
+        What each of them says, if it counts for the verdict.
+    budget
+        Probability of a false alarm for each window, of the reference.
     worst_inputs
         The inputs that differ most significantly, the worst first.
+    pileup, pileup_fitted
+        As measured, and as the numbers of objects show it.
+    rate_error
+        Standard deviation of `rate_deviation` in control; None where no rate is expected.
     complete
         Whether every expected batch had arrived when the window closed.
     late_events
@@ -140,13 +163,18 @@ class Assessment(BaseModel):
     reference_id: str | None = None
     reference_package: str | None = None
     families: tuple[FamilyResult, ...] = ()
+    channels: tuple[ChannelFinding, ...] = ()
+    extremes: tuple[ExtremeFinding, ...] = ()
+    budget: float | None = None
     worst_inputs: tuple[InputShift, ...] = ()
     n_events: int
     accept_rate: float
     expected_rate: float | None = None
     rate_deviation: float | None = None
     rate_pull: float | None = None
+    rate_error: float | None = None
     pileup: float | None = None
+    pileup_fitted: float | None = None
     simulated: bool = False
     complete: bool = True
     late_events: int = 0
@@ -202,14 +230,10 @@ def assess(
         Handed through to the `Assessment`.
     """
     judgement, reason = _judgeable(window, reference, conditions, settings)
-    comparison = None
-    if reference is not None and reference.contract_hash == window.contract_hash and window.n_events:
-        comparison = compare(window, reference.counts)
-    # histograms filled elsewhere come without any rate
-    rates = comparison if not window.layout.own_totals else None
-    judged_families: tuple[str, ...] = FAMILIES
-    if reference is not None and reference.package != window.package:
-        judged_families = tuple(family for family in FAMILIES if family != INPUTS)
+    found = None
+    if reference is not None and conditions is not None and judgement is not Judgement.NOT_JUDGED:
+        found = _find(window, reference, conditions, contract, settings)
+    rate = _rate(window, found)
     return Assessment(
         model=window.model,
         run=window.run,
@@ -221,14 +245,19 @@ def assess(
         reason=reason,
         reference_id=reference.id if reference else None,
         reference_package=reference.package if reference else None,
-        families=_families(comparison, reference, settings, judged_families),
-        worst_inputs=_worst_inputs(comparison, contract),
+        families=found.families if found else (),
+        channels=found.channels if found else (),
+        extremes=found.extremes if found else (),
+        budget=reference.header.budget if reference else None,
+        worst_inputs=_worst_inputs(window, found.expected, contract) if found else (),
         n_events=window.n_events,
         accept_rate=window.n_accept / window.n_events if window.n_events else 0.0,
-        expected_rate=rates.expected_rate if rates else None,
-        rate_deviation=rates.rate_deviation if rates else None,
-        rate_pull=rates.rate_pull if rates else None,
+        expected_rate=rate.expected,
+        rate_deviation=rate.deviation,
+        rate_pull=rate.pull,
+        rate_error=rate.error,
         pileup=conditions.pileup if conditions else None,
+        pileup_fitted=found.pileup if found else None,
         simulated=window.simulated or (conditions is not None and conditions.simulated),
         complete=complete,
         late_events=late_events,
@@ -254,11 +283,10 @@ def _judgeable(
     missing = [part for part in settings.required_subsystems if part not in conditions.subsystems]
     if missing:
         return no, f"Out of the run: {', '.join(missing)}."
-    low = reference.header.pileup_minimum - settings.pileup_margin
-    high = reference.header.pileup_maximum + settings.pileup_margin
-    if not low <= conditions.pileup <= high:
-        return no, f"Pileup {conditions.pileup:.1f} is outside of the reference's {low:.1f} to {high:.1f}."
-    if window.n_events < settings.minimum_events:
+    if not reference.header.covers(conditions.pileup, settings.pileup_margin):
+        known = ", ".join(f"{low:.1f} to {high:.1f}" for low, high in reference.header.covered)
+        return no, f"Pileup {conditions.pileup:.1f} is outside of the reference's {known}."
+    if window.n_events < max(settings.minimum_events, 1):
         return (
             Judgement.INSUFFICIENT,
             f"{window.n_events} events are fewer than the {settings.minimum_events} needed.",
@@ -266,67 +294,122 @@ def _judgeable(
     return Judgement.JUDGED, ""
 
 
-def _families(
-    comparison: Comparison | None,
-    reference: Reference | None,
+@dataclass(frozen=True, eq=False)
+class _Found:
+    families: tuple[FamilyResult, ...]
+    channels: tuple[ChannelFinding, ...]
+    extremes: tuple[ExtremeFinding, ...]
+    rate: ChannelFinding | None
+    pileup: float
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class _Rate:
+    expected: float | None = None
+    deviation: float | None = None
+    pull: float | None = None
+    error: float | None = None
+
+
+def _find(
+    window: Summary,
+    reference: Reference,
+    conditions: Conditions,
+    contract: Contract,
     settings: AssessmentSettings,
-    judged: tuple[str, ...],
+) -> _Found | None:
+    if not window.n_events:
+        return None
+    yardstick = Yardstick(
+        design=reference.design(contract),
+        expectation=reference.expectation,
+        calibration=reference.header.calibration,
+        budget=reference.header.budget,
+        floors=reference.header.effect_floors,
+        rate_band=settings.rate_band,
+    )
+    found = find(window, conditions.pileup, yardstick)
+    newer = reference.package != window.package
+    channels = tuple(one for one in found.channels if not newer or one.family == RATE)
+    rare = tuple(one for one in found.extremes if not newer or one.name == SCORE_SHAPE)
+    return _Found(
+        families=_families(found, channels, rare, reference.header.budget),
+        channels=channels,
+        extremes=rare,
+        rate=next((one for one in found.channels if one.family == RATE), None),
+        pileup=found.pileup,
+        expected=found.expected,
+    )
+
+
+def _families(
+    found: Findings,
+    judged_channels: Sequence[ChannelFinding],
+    judged_extremes: Sequence[ExtremeFinding],
+    budget: float,
 ) -> tuple[FamilyResult, ...]:
-    if comparison is None or reference is None:
-        return ()
-    floors = _effect_floors(reference, settings)
+    names = list(
+        dict.fromkeys([one.family for one in found.channels] + [one.family for one in found.extremes])
+    )
+    judged = {one.family for one in judged_channels} | {one.family for one in judged_extremes}
+    threshold = _deviations(share_budget(budget, len(names))) if names else 0.0
     results = []
-    for name, threshold in reference.header.thresholds.items():
-        if name == INPUTS:
-            value, effect = comparison.strongest_input(floors[name])
-        else:
-            value, effect = comparison.value(name), comparison.effect(name)
+    for name in names:
+        kept = name in judged
+        channels = [one for one in (judged_channels if kept else found.channels) if one.family == name]
+        rare = [one for one in (judged_extremes if kept else found.extremes) if one.family == name]
+        members: list[ChannelFinding | ExtremeFinding] = [*channels, *rare]
+        leading = min(members, key=lambda one: one.p_value)
+        value = _deviations(family_p_value(channels, rare))
+        floor = leading.tolerance * leading.error if isinstance(leading, ChannelFinding) else 0.0
         results.append(
             FamilyResult(
                 name=name,
                 value=value,
                 threshold=threshold,
-                effect=effect,
-                effect_floor=floors[name],
-                minimum_detectable=max(floors[name], _effect_at(threshold, name, comparison)),
-                exceeded=value > threshold and effect > floors[name],
-                judged=name in judged,
+                effect=abs(leading.effect),
+                effect_floor=floor,
+                minimum_detectable=leading.detectable,
+                exceeded=value > threshold,
+                judged=kept,
             )
         )
     return tuple(results)
 
 
-def _effect_floors(reference: Reference, settings: AssessmentSettings) -> Mapping[str, float]:
-    floors = dict(reference.header.effect_floors)
-    floors[RATE] = max(floors[RATE], settings.rate_band)
-    return floors
+def _deviations(p_value: float) -> float:
+    """Return how many standard deviations away a normal variable is as rarely, to either side."""
+    return float(stats.norm.isf(p_value / 2))
 
 
-def _effect_at(threshold: float, family: str, comparison: Comparison) -> float:
-    """Effect at which the statistic of a window of this size reaches a threshold."""
-    if family == INPUTS:
-        size = float(comparison.input_size.max(initial=0.0))
-        return min(threshold / size, 1.0) if size else 1.0
-    if family != RATE:
-        return min(threshold / comparison.size, 1.0)
-    rate = comparison.expected_rate
-    if rate <= 0:
-        return 1.0
-    return threshold * float(np.sqrt(rate * (1.0 - rate))) / (comparison.size * rate)
+def _rate(window: Summary, found: _Found | None) -> _Rate:
+    """Compare the accept rate; histograms filled elsewhere come without any."""
+    if found is None or window.layout.own_totals:
+        return _Rate()
+    expected = found.expected
+    seen = window.n_accept / window.n_events
+    foreseen, size = expected.rate * expected.size, round(expected.size)
+    return _Rate(
+        expected=expected.rate,
+        deviation=seen / expected.rate - 1.0 if expected.rate > 0 else None,
+        pull=rate_pull(window.n_accept, window.n_events, min(round(foreseen), size), size),
+        error=found.rate.error if found.rate is not None else None,
+    )
 
 
-def _worst_inputs(comparison: Comparison | None, contract: Contract) -> tuple[InputShift, ...]:
-    if comparison is None:
-        return ()
-    order = np.argsort(-comparison.input_distance * comparison.input_size, kind="stable")[:N_WORST_INPUTS]
+def _worst_inputs(window: Summary, expected: Expected, contract: Contract) -> tuple[InputShift, ...]:
+    distance, size = ks_distances(window, expected)
+    shift = mean_shifts(window, expected)
+    order = np.argsort(-distance * size, kind="stable")[:N_WORST_INPUTS]
     return tuple(
         InputShift(
             name=contract.inputs[index].name,
-            ks_distance=float(comparison.input_distance[index]),
-            mean_shift_lsb=float(comparison.input_mean_shift[index]),
-            mean_shift=float(comparison.input_mean_shift[index]) * contract.inputs[index].lsb,
+            ks_distance=float(distance[index]),
+            mean_shift_lsb=float(shift[index]),
+            mean_shift=float(shift[index]) * contract.inputs[index].lsb,
             unit=contract.inputs[index].unit,
         )
         for index in order
-        if comparison.input_distance[index] > 0
+        if distance[index] > 0
     )

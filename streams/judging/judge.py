@@ -4,6 +4,7 @@ Chains live in memory and are folds over the stored assessments: before each ver
 whatever other processes stored meanwhile. Knows no broker.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,11 +16,14 @@ from sqlmodel import Session, col, func, select
 from streams.conditions import Conditions
 from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary
+from streams.errors import ReferenceProblem
 from streams.judging.assessment import Assessment, AssessmentSettings, assess
 from streams.judging.reference import Reference, decode_reference
-from streams.judging.reference_store import approved_reference_id
+from streams.judging.reference_store import approved_reference_ids
 from streams.judging.verdict import Verdict, VerdictChain
 from streams.store.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
+
+logger = logging.getLogger(__name__)
 
 CHAIN_MEMORY: Final = 2000
 """Stored assessments that a rebuilt chain looks back on: thirteen hours, folded in a fifth of a second."""
@@ -73,7 +77,7 @@ class Judge:
     def __init__(self, models: Mapping[str, MonitoredModel]) -> None:
         self._models = models
         self._chains: dict[str, _Chain] = {}
-        self._references: dict[str, Reference] = {}
+        self._references: dict[str, Reference | None] = {}
 
     def judge(
         self,
@@ -130,7 +134,7 @@ class Judge:
         session.add(window)
         return assess(
             decode_summary(window.summary),
-            self._reference(session, window),
+            self._reference(session, window, conditions, model.assessment.pileup_margin),
             conditions,
             model.contract,
             model.assessment,
@@ -140,17 +144,36 @@ class Judge:
             delay_s=_delay_s(session, window, now),
         )
 
-    def _reference(self, session: Session, window: WindowRow) -> Reference | None:
-        """Return the reference approved by now: an approval counts from the next window on."""
-        found = approved_reference_id(session, window.model, window.package)
-        if found is None:
-            return None
-        if found not in self._references:
-            row = session.get_one(ReferenceRow, found)
+    def _reference(
+        self, session: Session, window: WindowRow, conditions: Conditions | None, margin: float
+    ) -> Reference | None:
+        """Return the reference approved by now: an approval counts from the next window on.
+
+        Where the one of the window's own package does not cover its pileup, one of another package does.
+        """
+        found = [
+            reference
+            for reference_id in approved_reference_ids(session, window.model, window.package)[
+                :KEPT_REFERENCES
+            ]
+            if (reference := self._decoded(session, reference_id)) is not None
+        ]
+        if conditions is not None:
+            covering = (one for one in found if one.header.covers(conditions.pileup, margin))
+            return next(covering, found[0] if found else None)
+        return found[0] if found else None
+
+    def _decoded(self, session: Session, reference_id: str) -> Reference | None:
+        if reference_id not in self._references:
+            row = session.get_one(ReferenceRow, reference_id)
             while len(self._references) >= KEPT_REFERENCES:
                 self._references.pop(next(iter(self._references)))
-            self._references[found] = decode_reference(row.content)
-        return self._references[found]
+            try:
+                self._references[reference_id] = decode_reference(row.content)
+            except ReferenceProblem as error:
+                logger.warning("reference %s cannot be used: %s", reference_id[:12], error)
+                self._references[reference_id] = None
+        return self._references[reference_id]
 
     def _caught_up(self, session: Session, model: str) -> _Chain:
         """Return the model's chain with everything stored so far."""

@@ -1,7 +1,7 @@
 """The reference: what a window of a model is expected to look like, and how far it may stray.
 
-Built from approved lumisections: one half gives the expected counts, the other half is held out and
-calibrates the thresholds to a false-alarm budget. Pure: knows no store, no approval and no clock.
+Built from approved lumisections: their counts, in slices of pileup, are the expectation; held out in turn,
+they calibrate how much an in-control window strays. Pure: knows no store, no approval and no clock.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,16 +18,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary, encode_summary
-from streams.counting.summary import Summary, merge_all
+from streams.counting.summary import Summary
 from streams.errors import MalformedMessage, ReferenceProblem
-from streams.judging.comparison import FAMILIES, INPUTS, RATE, SCORE, Comparison, compare, families_of
-from streams.statistics.budgets import gumbel_threshold, kolmogorov_threshold, normal_threshold, share_budget
+from streams.judging.calibration import Calibration, calibrate
+from streams.judging.channels import Design, design
+from streams.judging.expectation import Expectation, Slice, covered_ranges, sliced
+from streams.judging.extremes import EFFECT_FLOORS
 
+VERSION: Final = 2
 MINIMUM_LUMISECTIONS: Final = 16
-"""Fewest lumisections of a reference: with less, the thresholds say more about luck than about noise."""
+"""Fewest lumisections of a reference: with less, a calibration says more about luck than about noise."""
 DEFAULT_BUDGET: Final = 1e-3
-DEFAULT_EFFECT_FLOORS: Final[Mapping[str, float]] = {INPUTS: 0.01, SCORE: 0.01, RATE: 0.0}
-MAX_REFERENCE_BYTES: Final = 16 * 1024 * 1024
+MAX_REFERENCE_BYTES: Final = 64 * 1024 * 1024
+LUMISECTIONS_PER_DAY: Final = 86400 / 23.3104
+
+
+class SliceHeader(BaseModel):
+    """What is known of a slice besides its counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    pileup: float
+    n_lumisections: int = Field(ge=1)
 
 
 class ReferenceHeader(BaseModel):
@@ -37,63 +49,92 @@ class ReferenceHeader(BaseModel):
     ----------
     package
         Identity of the firmware package whose windows this reference describes.
+    runs
+        Runs (fills) the lumisections are of.
     n_lumisections
         Lumisections that gave the counts.
-    pileup_minimum, pileup_maximum
-        Pileup of the lumisections used: windows outside are not judged.
-    thresholds
-        Family that applies -> value that an in-control window's statistic exceeds with the family's share of
-        `budget`.
+    covered
+        Ranges of pileup of the lumisections used: windows outside of all are not judged.
+    slices
+        By rising pileup, one for each summary.
+    calibration
+        How much an in-control window strays.
     effect_floors
-        Family -> smallest effect that counts, however significant (see `Comparison.effect`).
+        Family of extremes -> smallest effect that counts, however significant.
     budget
-        Probability that an in-control lumisection exceeds in any family.
+        Probability that an in-control lumisection raises an alarm.
     parent_id
-        The reference whose thresholds were inherited; None if they were calibrated here.
+        The reference whose calibration was inherited; None if it was made here.
     built_from
         For people: which datasets, or which run and lumisections.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: int = 1
+    version: int = VERSION
     model: str
     contract_hash: str
     package: str
+    runs: tuple[int, ...]
     n_lumisections: int = Field(ge=1)
-    pileup_minimum: float
-    pileup_maximum: float
-    thresholds: dict[str, float]
+    covered: tuple[tuple[float, float], ...] = Field(min_length=1)
+    slices: tuple[SliceHeader, ...] = Field(min_length=1)
+    calibration: Calibration
     effect_floors: dict[str, float]
     budget: float = Field(gt=0, lt=1)
     parent_id: str | None = None
     built_from: str
 
+    @property
+    def pileup_minimum(self) -> float:
+        """Lowest pileup of the lumisections used."""
+        return self.covered[0][0]
+
+    @property
+    def pileup_maximum(self) -> float:
+        """Highest pileup of the lumisections used."""
+        return self.covered[-1][1]
+
+    @property
+    def false_alarms_per_day(self) -> float:
+        """Most false alarms to expect in a day of stable beams."""
+        return self.budget * LUMISECTIONS_PER_DAY
+
+    def covers(self, pileup: float, margin: float) -> bool:
+        """Whether a pileup lies in a covered range, or no further than a margin from one."""
+        return any(low - margin <= pileup <= high + margin for low, high in self.covered)
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Expected counts of a model with calibrated thresholds.
+    """Expected counts of a model with a calibration.
 
     Attributes
     ----------
     header
         See `ReferenceHeader`.
-    counts
-        Merged summary of the lumisections; its run and lumisection are 0.
+    expectation
+        The counts, in slices of pileup.
     """
 
     header: ReferenceHeader
-    counts: Summary
+    expectation: Expectation
 
     @cached_property
     def id(self) -> str:
         """sha256 (hex) of the content."""
         text = json.dumps(self.header.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode())
-        digest.update(f"{self.counts.n_events},{self.counts.n_accept}".encode())
-        for array in (self.counts.inputs, self.counts.score, self.counts.maps):
-            digest.update(array.astype("<i8").tobytes())
+        for one in self.expectation.slices:
+            digest.update(f"{one.counts.n_events},{one.counts.n_accept}".encode())
+            for array in (one.counts.inputs, one.counts.score, one.counts.maps):
+                digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def counts(self) -> Summary:
+        """All lumisections added up, whatever their pileup."""
+        return self.expectation.pooled
 
     @property
     def model(self) -> str:
@@ -112,13 +153,20 @@ class Reference:
 
     @property
     def parent_id(self) -> str | None:
-        """Reference whose thresholds were inherited, if any."""
+        """Reference whose calibration was inherited, if any."""
         return self.header.parent_id
 
     @property
     def expected_rate(self) -> float:
         """Accepted over all events."""
         return self.counts.n_accept / self.counts.n_events
+
+    def design(self, contract: Contract) -> Design:
+        """Return the channels of the model under its contract; kept, once worked out."""
+        made: Design | None = self.__dict__.get("_design")
+        if made is None:
+            made = self.__dict__["_design"] = design(contract, self.counts)
+        return made
 
 
 def build_reference(
@@ -128,18 +176,15 @@ def build_reference(
     pileups: Sequence[float],
     built_from: str,
     budget_per_lumisection: float = DEFAULT_BUDGET,
-    effect_floors: Mapping[str, float] = DEFAULT_EFFECT_FLOORS,
+    effect_floors: Mapping[str, float] = EFFECT_FLOORS,
 ) -> Reference:
     """Build a reference from approved lumisections.
-
-    Lumisections alternate, in order: one gives counts, the next is held out. The held-out ones are
-    compared with the counts as windows will be, and their statistics calibrate the thresholds.
 
     Parameters
     ----------
     summaries
         One complete summary per lumisection, of one model, contract and package; at least
-        `MINIMUM_LUMISECTIONS`.
+        `MINIMUM_LUMISECTIONS`. Three runs or more, if there are, are held out run by run.
     contract
         The contract they were made under.
     pileups
@@ -147,9 +192,9 @@ def build_reference(
     built_from
         For people: which data.
     budget_per_lumisection
-        Probability of an excess in an in-control lumisection, shared by the families.
+        Probability of an alarm in an in-control lumisection, shared by the families.
     effect_floors
-        Family -> smallest effect that counts; families left out have none.
+        Family of extremes -> smallest effect that counts; families left out have none.
 
     Raises
     ------
@@ -161,28 +206,28 @@ def build_reference(
         raise ReferenceProblem(
             f"{len(summaries)} lumisections with {len(pileups)} pileups: give one for each"
         )
+    if not all(0 <= pileup < np.inf for pileup in pileups):
+        raise ReferenceProblem("a lumisection has no pileup: leave it out, or give its conditions")
     if len(summaries) < MINIMUM_LUMISECTIONS:
         raise ReferenceProblem(
             f"{len(summaries)} lumisections are too few to calibrate a reference: "
             f"give {MINIMUM_LUMISECTIONS} or more"
         )
-    ordered = sorted(summaries, key=lambda part: (part.run, part.lumisection))
-    counts = _pool(ordered[0::2])
-    comparisons = [compare(held_out, counts) for held_out in ordered[1::2]]
-    thresholds = _calibrate(comparisons, families_of(counts.layout), budget_per_lumisection)
+    expectation = sliced(summaries, pileups)
     header = ReferenceHeader(
-        model=counts.model,
-        contract_hash=counts.contract_hash,
-        package=counts.package,
-        n_lumisections=len(ordered[0::2]),
-        pileup_minimum=min(pileups),
-        pileup_maximum=max(pileups),
-        thresholds=thresholds,
-        effect_floors={family: float(effect_floors.get(family, 0.0)) for family in FAMILIES},
+        model=summaries[0].model,
+        contract_hash=contract.hash,
+        package=summaries[0].package,
+        runs=tuple(sorted({part.run for part in summaries})),
+        n_lumisections=len(summaries),
+        covered=covered_ranges(pileups),
+        slices=_slice_headers(expectation),
+        calibration=calibrate(summaries, pileups, contract),
+        effect_floors={family: float(floor) for family, floor in effect_floors.items()},
         budget=budget_per_lumisection,
         built_from=built_from,
     )
-    return Reference(header, counts)
+    return Reference(header, expectation)
 
 
 def successor_reference(
@@ -191,9 +236,9 @@ def successor_reference(
     package: str,
     *,
     built_from: str,
-    pileups: Sequence[float] = (),
+    pileups: Sequence[float],
 ) -> Reference:
-    """Build the reference of a new package from its verification windows, with the parent's thresholds.
+    """Build the reference of a new package from its verification windows, with the parent's calibration.
 
     Parameters
     ----------
@@ -206,7 +251,7 @@ def successor_reference(
     built_from
         For people: which windows, and on whose approval.
     pileups
-        Pileups of the windows: they widen the range that the parent covers.
+        Pileup of each window, in the same order: the new reference covers no more.
 
     Raises
     ------
@@ -217,30 +262,32 @@ def successor_reference(
         raise ReferenceProblem(
             f"a successor needs windows of package {package[:12]} only: wait until some closed"
         )
-    counts = _pool(summaries)
-    if (counts.model, counts.contract_hash) != (parent.model, parent.contract_hash):
+    if len(pileups) != len(summaries):
+        raise ReferenceProblem(f"{len(summaries)} windows with {len(pileups)} pileups: give one for each")
+    if (summaries[0].model, summaries[0].contract_hash) != (parent.model, parent.contract_hash):
         raise ReferenceProblem("model or contract changed: build and approve a new reference instead")
+    expectation = sliced(summaries, pileups)
     header = parent.header.model_copy(
         update={
             "package": package,
+            "runs": tuple(sorted({part.run for part in summaries})),
             "n_lumisections": len(summaries),
-            "pileup_minimum": min([parent.header.pileup_minimum, *pileups]),
-            "pileup_maximum": max([parent.header.pileup_maximum, *pileups]),
+            "covered": covered_ranges(pileups),
+            "slices": _slice_headers(expectation),
             "parent_id": parent.id,
             "built_from": built_from,
         }
     )
-    return Reference(header, counts)
+    return Reference(header, expectation)
 
 
 def encode_reference(reference: Reference) -> bytes:
-    """Return the bytes of a reference (NPZ of header and summary): equal bytes for equal content."""
+    """Return the bytes of a reference (NPZ of header and summaries): equal bytes for equal content."""
     buffer = io.BytesIO()
     header = reference.header.model_dump_json().encode()
-    parts: dict[str, Any] = {
-        "header": np.frombuffer(header, dtype=np.uint8),
-        "summary": np.frombuffer(encode_summary(reference.counts), dtype=np.uint8),
-    }
+    parts: dict[str, Any] = {"header": np.frombuffer(header, dtype=np.uint8)}
+    for number, one in enumerate(reference.expectation.slices):
+        parts[f"slice_{number}"] = np.frombuffer(encode_summary(one.counts), dtype=np.uint8)
     np.savez(buffer, allow_pickle=False, **parts)
     return buffer.getvalue()
 
@@ -251,37 +298,32 @@ def decode_reference(payload: bytes) -> Reference:
     Raises
     ------
     ReferenceProblem
-        The bytes are no reference.
+        The bytes are no reference, or one of an earlier version of lumiwatch.
     """
     if len(payload) > MAX_REFERENCE_BYTES:
         raise ReferenceProblem(f"reference of {len(payload)} bytes exceeds {MAX_REFERENCE_BYTES}: it is none")
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as parts:
-            header = ReferenceHeader.model_validate_json(parts["header"].tobytes())
-            counts = decode_summary(parts["summary"].tobytes())
+            text = parts["header"].tobytes()
+            if json.loads(text).get("version") != VERSION:
+                raise ReferenceProblem("made by another version of lumiwatch: build and approve it again")
+            header = ReferenceHeader.model_validate_json(text)
+            counts = [decode_summary(parts[f"slice_{n}"].tobytes()) for n in range(len(header.slices))]
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MalformedMessage) as error:
         raise ReferenceProblem(f"not a reference ({type(error).__name__}): build it again") from error
-    return Reference(header, counts)
+    if not all(summary.n_events and summary.layout == counts[0].layout for summary in counts):
+        raise ReferenceProblem("not a reference (slices that do not belong together): build it again")
+    slices = (
+        Slice(one.pileup, one.n_lumisections, summary)
+        for one, summary in zip(header.slices, counts, strict=True)
+    )
+    return Reference(header, Expectation(tuple(slices)))
 
 
-def _calibrate(comparisons: Sequence[Comparison], families: Sequence[str], budget: float) -> dict[str, float]:
-    """Threshold of each family that applies, from held-out lumisections.
-
-    Distances: a Gumbel distribution fitted to the per-lumisection maximum. Rate: a normal one as wide as
-    the pulls are, at least one standard deviation (what is wider is no counting noise but wander). Never
-    below what theory gives for one continuous distribution, never below the largest value seen.
-    """
-    share = share_budget(budget, len(families))
-    values = {name: np.array([one.value(name) for one in comparisons]) for name in families}
-    thresholds = {
-        name: max(gumbel_threshold(values[name], share), kolmogorov_threshold(share))
-        for name in families
-        if name in (INPUTS, SCORE)
-    }
-    if RATE in families:
-        width = max(1.0, float(np.sqrt(np.mean(values[RATE] ** 2))))
-        thresholds[RATE] = max(normal_threshold(share) * width, float(values[RATE].max()))
-    return thresholds
+def _slice_headers(expectation: Expectation) -> tuple[SliceHeader, ...]:
+    return tuple(
+        SliceHeader(pileup=one.pileup, n_lumisections=one.n_lumisections) for one in expectation.slices
+    )
 
 
 def _check_parts(summaries: Sequence[Summary], contract: Contract) -> None:
@@ -297,10 +339,3 @@ def _check_parts(summaries: Sequence[Summary], contract: Contract) -> None:
     empty = next((part for part in summaries if part.n_events == 0), None)
     if empty is not None:
         raise ReferenceProblem(f"LS {empty.lumisection} has no events: leave it out")
-
-
-def _pool(summaries: Sequence[Summary]) -> Summary:
-    """Add lumisections up; what is pooled belongs to none of them."""
-    if len({(part.model, part.contract_hash, part.package) for part in summaries}) > 1:
-        raise ReferenceProblem("lumisections of several models, contracts or packages: choose one of each")
-    return merge_all(replace(part, run=0, lumisection=0, batch=None) for part in summaries)

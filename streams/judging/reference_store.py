@@ -74,25 +74,25 @@ def load_reference(engine: Engine, reference_id: str) -> Reference:
     return decode_reference(find_reference(engine, reference_id).content)
 
 
-def approved_reference_id(session: Session, model: str, package: str) -> str | None:
-    """Return the id of the reference that judges windows of a package, or None.
+def approved_reference_ids(session: Session, model: str, package: str) -> list[str]:
+    """Return the ids of the references that may judge windows of a package, the most fitting first.
 
-    The approved one of that package, else the one of the model that was approved last.
+    The approved one of that package, then those of other packages of the model, the last approved first.
     """
     approved = (
         select(ReferenceRow.id)
         .where(ReferenceRow.model == model, ReferenceRow.state == ReferenceState.APPROVED)
         .order_by(col(ReferenceRow.approved_at).desc(), col(ReferenceRow.id))
     )
-    own = session.exec(approved.where(ReferenceRow.package == package)).first()
-    return own if own is not None else session.exec(approved).first()
+    own = session.exec(approved.where(ReferenceRow.package == package)).all()
+    return [*own, *session.exec(approved.where(ReferenceRow.package != package))]
 
 
 def approved_reference(engine: Engine, model: str, package: str) -> Reference | None:
     """Return the reference that judges windows of a package, with its counts, or None."""
     with read_session(engine) as session:
-        found = approved_reference_id(session, model, package)
-        row = session.get(ReferenceRow, found) if found is not None else None
+        found = approved_reference_ids(session, model, package)
+        row = session.get(ReferenceRow, found[0]) if found else None
         return decode_reference(row.content) if row is not None else None
 
 

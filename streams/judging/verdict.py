@@ -6,9 +6,7 @@ come from, who hears of a verdict and what is done about it.
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,38 +16,18 @@ from streams.errors import MalformedMessage
 from streams.integrity import IntegrityResult
 from streams.judging.assessment import Assessment, InputShift, Judgement
 from streams.judging.firmware_fault import FirmwareFault
+from streams.judging.rate_chart import RateChart, RateWatch
+from streams.judging.track import Standing, State, Track
+
+__all__ = ["State", "Verdict", "VerdictChain", "decode_verdict", "encode_verdict", "fold", "verdict_id"]
 
 VERSION: Final = 1
 MAX_VERDICT_BYTES: Final = 1_000_000
 MAX_TEXT: Final = 128
 MAX_NUMBER: Final = 2**31 - 1
 
-HISTORY: Final = 3
-"""Judged windows of one run that are looked at together."""
-EXCEEDING_FOR_ALARM: Final = 2
-"""How many of them must exceed to raise the alarm."""
-GOOD_TO_RECOVER: Final = 3
-"""Judged windows in a row without excess that end an alarm."""
-SLOW_DRIFT_DELTA: Final = 0.002
-SLOW_DRIFT_WINDOWS: Final = 10
-SLOW_DRIFT_MEAN_PULL: Final = 1.0
-"""A change found by ADWIN is a drift while the mean pull of the last windows is this far from zero ..."""
-RECOVERED_MEAN_PULL: Final = 0.5
-"""... until it is nearer than this."""
-
-RATE_FAMILY: Final = "rate"
 INTEGRITY: Final = "integrity"
 """Stands among the families of a verdict when the firmware differs from its emulator. No family of drift."""
-
-
-class State(StrEnum):
-    """What is said of a model after a window."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    ALARM = "alarm"
-    INSUFFICIENT = "insufficient"
-    NOT_JUDGED = "not_judged"
 
 
 class Verdict(BaseModel):
@@ -68,8 +46,15 @@ class Verdict(BaseModel):
         firmware fault.
     reason
         One sentence for a shifter.
+    evidence
+        Decimal logarithm of the evidence of drift over the level of an alarm: 0 and above raise one. None
+        where nothing is judged.
+    suspects
+        What tells most while there is a warning or an alarm, for example ``jet gain``.
+    rate_chart
+        Accept rate against pileup, as a shifter's rate monitor would show it.
     onset_lumisection
-        First exceeding lumisection of the current episode; None outside an episode.
+        First lumisection of what is said; None while all is good.
     firmware_fault
         The firmware answers other than its emulator: an alarm that no retraining mends.
     integrity
@@ -100,6 +85,9 @@ class Verdict(BaseModel):
     rate_deviation: float | None = None
     worst_inputs: tuple[InputShift, ...] = ()
     simulated: bool = False
+    evidence: float | None = None
+    suspects: tuple[str, ...] = ()
+    rate_chart: RateChart | None = None
     onset_lumisection: int | None = None
     firmware_fault: bool = False
     integrity: IntegrityResult | None = None
@@ -148,103 +136,6 @@ def verdict_id(assessment: Assessment) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-class _Track:
-    """Sequence of judged windows of one package against one reference."""
-
-    def __init__(self) -> None:
-        self._run: int | None = None
-        self._recent: deque[tuple[int, bool]] = deque(maxlen=HISTORY)
-        self._good_in_a_row = 0
-        self._onset: int | None = None
-        self._alarm = False
-        self._slow = False
-        self._slow_since: int | None = None
-        # river takes a second to load, and most programs read verdicts without folding any
-        from river.drift import ADWIN  # noqa: PLC0415
-
-        self._adwin = ADWIN(delta=SLOW_DRIFT_DELTA, clock=1)
-        self._pulls: deque[float] = deque(maxlen=SLOW_DRIFT_WINDOWS)
-
-    def update(self, assessment: Assessment) -> tuple[State, str, int | None]:
-        """State, reason and onset after a judged assessment."""
-        if assessment.run != self._run:
-            self._run = assessment.run
-            self._recent.clear()
-        exceeded = bool(assessment.exceeded_families)
-        self._recent.append((assessment.lumisection, exceeded))
-        self._good_in_a_row = 0 if exceeded else self._good_in_a_row + 1
-        self._watch_slow_drift(assessment)
-        bad = [lumisection for lumisection, is_bad in self._recent if is_bad]
-        if self._alarm and self._good_in_a_row >= GOOD_TO_RECOVER:
-            self._alarm, self._onset = False, None
-            return State.GOOD, f"Back to good: {GOOD_TO_RECOVER} judged lumisections in a row agree.", None
-        if not self._alarm and len(bad) >= EXCEEDING_FOR_ALARM:
-            self._alarm, self._onset = True, bad[0]
-        if self._alarm:
-            return State.ALARM, self._alarm_reason(assessment, exceeded=exceeded, n_bad=len(bad)), self._onset
-        if exceeded:
-            return State.WARNING, f"{describe_excess(assessment)}; not confirmed yet.", assessment.lumisection
-        if self._slow:
-            reason = (
-                f"Slow drift of the accept rate, noticed at LS {self._slow_since}: "
-                f"{self._mean_pull():+.1f} standard deviations on average."
-            )
-            return State.WARNING, reason, self._slow_since
-        return State.GOOD, "All statistics within their thresholds.", None
-
-    def _alarm_reason(self, assessment: Assessment, *, exceeded: bool, n_bad: int) -> str:
-        if exceeded:
-            judged = len(self._recent)
-            return f"{describe_excess(assessment)}; {n_bad} of the last {judged} judged lumisections exceed."
-        return (
-            f"Alarm since LS {self._onset}; this lumisection agrees "
-            f"({self._good_in_a_row} of {GOOD_TO_RECOVER} needed to recover)."
-        )
-
-    def _watch_slow_drift(self, assessment: Assessment) -> None:
-        """Feed ADWIN (Bifet and Gavalda 2007) the accept-rate pull of the window."""
-        if assessment.rate_pull is None:
-            return
-        self._pulls.append(assessment.rate_pull)
-        self._adwin.update(assessment.rate_pull)
-        distance = abs(self._mean_pull())
-        if self._adwin.drift_detected and not self._slow and distance >= SLOW_DRIFT_MEAN_PULL:
-            self._slow, self._slow_since = True, assessment.lumisection
-        elif self._slow and distance < RECOVERED_MEAN_PULL:
-            self._slow, self._slow_since = False, None
-
-    def _mean_pull(self) -> float:
-        return sum(self._pulls) / len(self._pulls)
-
-
-def describe_excess(assessment: Assessment) -> str:
-    """Words for what exceeds in an assessment, the most telling first.
-
-    Examples
-    --------
-    ``Accept rate 11.9 % instead of 10.0 % (+19 %); inputs disagree, worst jet[0].pt (mean +2.3 LSB)``
-    """
-    parts: list[str] = []
-    for name in assessment.exceeded_families:
-        if (
-            name == RATE_FAMILY
-            and assessment.expected_rate is not None
-            and assessment.rate_deviation is not None
-        ):
-            parts.append(
-                f"accept rate {assessment.accept_rate:.2%} instead of {assessment.expected_rate:.2%}"
-                f" ({assessment.rate_deviation:+.0%})"
-            )
-        elif name == "inputs" and assessment.worst_inputs:
-            worst = assessment.worst_inputs[0]
-            parts.append(f"inputs disagree, worst {worst.name} (mean {worst.mean_shift_lsb:+.2f} LSB)")
-        else:
-            family = assessment.family(name)
-            parts.append(f"{name} differs ({family.value:.1f}, threshold {family.threshold:.1f})")
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:]
-
-
 class VerdictChain:
     """Sequential judgement of one model.
 
@@ -254,7 +145,8 @@ class VerdictChain:
     """
 
     def __init__(self) -> None:
-        self._tracks: dict[tuple[str, str | None], _Track] = {}
+        self._tracks: dict[tuple[str, str | None], Track] = {}
+        self._rates: dict[str, RateWatch] = {}
         self._faults: dict[str, FirmwareFault] = {}
 
     def update(self, assessment: Assessment) -> Verdict:
@@ -265,12 +157,15 @@ class VerdictChain:
         assessment
             The next one. If it is not judged, the sequence stays as it is.
         """
-        onset: int | None = None
         if assessment.judgement is Judgement.JUDGED:
-            track = self._tracks.setdefault((assessment.package, assessment.reference_id), _Track())
-            state, reason, onset = track.update(assessment)
+            track = self._tracks.get((assessment.package, assessment.reference_id))
+            if track is None:
+                track = self._tracks[(assessment.package, assessment.reference_id)] = Track()
+            standing = track.update(assessment)
         else:
-            state, reason = State(assessment.judgement.value), assessment.reason
+            standing = Standing(State(assessment.judgement.value), assessment.reason, None, None)
+        state, reason, onset = standing.state, standing.reason, standing.onset
+        rate_chart = self._rates.setdefault(assessment.package, RateWatch()).update(assessment)
         families = assessment.exceeded_families
         fault = self._faults.setdefault(assessment.package, FirmwareFault())
         fault.update(assessment)
@@ -300,6 +195,9 @@ class VerdictChain:
             rate_deviation=assessment.rate_deviation,
             worst_inputs=assessment.worst_inputs,
             simulated=assessment.simulated,
+            evidence=standing.evidence,
+            suspects=standing.suspects,
+            rate_chart=rate_chart,
             onset_lumisection=onset,
             firmware_fault=at_fault,
             integrity=assessment.integrity,

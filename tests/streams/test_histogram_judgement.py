@@ -14,7 +14,7 @@ from streams.dqm.root import histogram_of
 from streams.dqm.summary import summarise_histograms
 from streams.errors import ContractError, StreamsError
 from streams.judging.assessment import AssessmentSettings, Judgement, assess
-from streams.judging.comparison import INPUTS, compare
+from streams.judging.extremes import INPUTS, ks_distances
 from streams.judging.reference import build_reference, decode_reference, encode_reference
 from streams.judging.verdict import State, VerdictChain
 from tests.support import dqm
@@ -145,20 +145,18 @@ def test_a_histogram_that_is_empty_in_the_window_is_not_compared(reference, cont
     events = dqm.events(5)
     elements = events.elements() | {dqm.MISMATCH: dqm.events(5, n=0).elements()[dqm.MISMATCH]}
     window = lumisection(5, contract, Few(elements))
-    comparison = compare(window, reference.counts)
-    assert np.isfinite(comparison.input_distance).all()
-    assert comparison.input_distance[-4:].tolist() == [0.0] * 4
+    distance, size = ks_distances(window, reference.expectation.at(40.0))
+    assert np.isfinite(distance).all()
+    assert distance[-4:].tolist() == size[-4:].tolist() == [0.0] * 4
 
 
 def test_counts_too_large_for_exact_products_are_compared_all_the_same(reference, contract):
     window = lumisection(5, contract, dqm.events(5))
     many = 2**40
     large = dataclasses.replace(window, inputs=window.inputs * many, n_events=window.n_events * many)
-    pooled = dataclasses.replace(reference.counts, inputs=reference.counts.inputs * many)
+    expected = reference.expectation.at(40.0)
 
-    assert np.allclose(
-        compare(large, pooled).input_distance, compare(window, reference.counts).input_distance
-    )
+    assert np.allclose(ks_distances(large, expected)[0], ks_distances(window, expected)[0])
 
 
 def test_merging_adds_histograms_of_several_files(contract):
@@ -172,7 +170,8 @@ def test_merging_adds_histograms_of_several_files(contract):
 def test_a_reference_of_histograms_is_stored_as_any_other(reference):
     again = decode_reference(encode_reference(reference))
     assert again.id == reference.id
-    assert set(again.header.thresholds) == {INPUTS}
+    assert set(again.header.calibration.extremes) == {INPUTS}
+    assert again.header.calibration.channels == {}
 
 
 def test_what_needs_events_refuses_a_contract_of_histograms_with_one_line(contract):

@@ -8,6 +8,7 @@ from streams.conditions import Conditions
 from streams.counting.summary import summarise
 from streams.events.batch import Batch, digest, encode_batch
 from streams.events.replay import FirmwareOutput, lumisection_events
+from streams.judging.findings import ChannelFinding
 
 PACKAGE = "aa" * 32
 OTHER_PACKAGE = "bb" * 32
@@ -129,3 +130,20 @@ class FakeTopic:
             return None
 
         return delivered()
+
+
+def channel_finding(name, z, **changes):
+    """Return what a channel with a fiftieth of the budget says: a deviation of `z`."""
+    error = changes.pop("error", 0.002)
+    fields = {
+        "name": name,
+        "family": "scale",
+        "object": name.split()[0],
+        "share": 0.02,
+        "effect": z * error,
+        "error": error,
+        "z": z,
+        "tolerance": 0.0,
+        "detectable": 5.5 * error,
+    }
+    return ChannelFinding(**(fields | changes))

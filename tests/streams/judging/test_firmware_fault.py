@@ -4,6 +4,7 @@ import pytest
 
 from streams.integrity import judge_integrity
 from streams.judging.assessment import Assessment, FamilyResult, Judgement
+from streams.judging.findings import ChannelFinding
 from streams.judging.verdict import INTEGRITY, State, fold
 
 TOLERANCE = 1e-4
@@ -20,6 +21,16 @@ def _assessment(lumisection, n_mismatched=0, *, n_checked=200, bad=False, **chan
         exceeded=bad,
         judged=True,
     )
+    rate = ChannelFinding(
+        name="accept rate",
+        family="rate",
+        share=1.0,
+        effect=0.3 if bad else 0.0,
+        error=0.01,
+        z=4.5 if bad else 0.0,
+        tolerance=1.0,
+        detectable=0.05,
+    )
     fields = {
         "model": "anomaly",
         "run": 1,
@@ -29,6 +40,8 @@ def _assessment(lumisection, n_mismatched=0, *, n_checked=200, bad=False, **chan
         "judgement": Judgement.JUDGED,
         "reference_id": "r" * 64,
         "families": (family,),
+        "channels": (rate,),
+        "budget": 1e-3,
         "n_events": 20_000,
         "accept_rate": 0.1,
         "stable_beams": True,
@@ -95,7 +108,7 @@ def test_drift_and_fault_are_both_said():
     verdicts = _sequence([3, 3], bad=True)
     assert verdicts[-1].families == ("rate", INTEGRITY)
     assert verdicts[-1].reason.startswith("Firmware fault: 3 of 200")
-    assert "2 of the last 2 judged lumisections exceed" in verdicts[-1].reason
+    assert "Accept rate +30.00%" in verdicts[-1].reason
 
 
 @pytest.mark.parametrize("judgement", [Judgement.INSUFFICIENT, Judgement.NOT_JUDGED])

@@ -33,7 +33,7 @@ def engine(tmp_path):
 
 
 def _other(reference, **changes):
-    return Reference(reference.header.model_copy(update=changes), reference.counts)
+    return Reference(reference.header.model_copy(update=changes), reference.expectation)
 
 
 def test_a_proposed_reference_judges_nothing_until_it_is_approved(engine, reference):

@@ -1,0 +1,227 @@
+"""The expectation: what a window should hold at its pileup, interpolated between slices of a reference.
+
+A reference's lumisections are sorted into slices of one condition (the pileup). Between the mean pileups of
+two slices the density of every bin is interpolated linearly; how many events the result is worth follows
+from the weights. Knows no threshold and judges nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.counting.layout import Layout
+from streams.counting.summary import Summary, merge_all
+from streams.errors import ReferenceProblem
+
+MAX_SLICES: Final = 16
+MINIMUM_SLICE_LUMISECTIONS: Final = 8
+"""Fewer lumisections give a slice whose own noise would be taken for drift."""
+MINIMUM_SLICE_WIDTH: Final = 2.0
+"""Narrower slices, in pileup, describe the error of the luminosity measurement and no physics."""
+COVER_GAP: Final = 3.0
+"""Lumisections of a reference that lie further apart than this, in pileup, leave a gap between them."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Lumisections of similar pileup.
+
+    Attributes
+    ----------
+    pileup
+        Mean over the events.
+    n_lumisections
+        How many are added up in `counts`.
+    counts
+        Merged summary; its run and lumisection are 0.
+    """
+
+    pileup: float
+    n_lumisections: int
+    counts: Summary
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a window of some pileup should hold, per event.
+
+    Attributes
+    ----------
+    inputs
+        Density of every bin of the layout; each input's sum to 1. Shape (n_input_bins,).
+    score
+        Density of every score bin. Shape (N_SCORE_BINS,).
+    maps
+        Expected entries per event of every map cell. Shape (n_map_bins,).
+    rate
+        Expected accept rate.
+    size
+        Number of reference events the densities are worth, in which the reference's own noise is said.
+    input_size
+        The same of each input. Shape (n_inputs,).
+    """
+
+    inputs: Floats
+    score: Floats
+    maps: Floats
+    rate: float
+    size: float
+    input_size: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """The expectation of a model at any pileup that its lumisections cover.
+
+    Attributes
+    ----------
+    slices
+        By rising pileup, at least one.
+    """
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def layout(self) -> Layout:
+        """Where each histogram lies."""
+        return self.slices[0].counts.layout
+
+    @cached_property
+    def pooled(self) -> Summary:
+        """All slices added up."""
+        return merge_all(one.counts for one in self.slices)
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        counts = self.slices[0].counts
+        return len(counts.inputs), len(counts.score), len(counts.maps)
+
+    def at(self, pileup: float) -> Expected:
+        """Return the expectation at a pileup.
+
+        Parameters
+        ----------
+        pileup
+            Beyond the outermost slice means the nearest two are extrapolated, by at most one of their
+            distances; callers refuse what lies outside of the reference.
+        """
+        parts = self._weights(pileup)
+        inputs, score, maps = (np.zeros(size) for size in self._sizes)
+        rate, inverse_size = 0.0, 0.0
+        inverse_input_size = np.zeros(self.layout.n_inputs)
+        for one, weight in parts:
+            counts, totals = one.counts, input_totals(one.counts)
+            inputs += counts.inputs * np.repeat(_shares(weight, totals), np.diff(self.layout.starts))
+            inverse_input_size += _shares(weight**2, totals)
+            if not self.layout.own_totals:
+                score += counts.score * (weight / counts.n_events)
+                maps += counts.maps * (weight / counts.n_events)
+                rate += weight * counts.n_accept / counts.n_events
+            inverse_size += weight**2 / counts.n_events
+        if len(parts) > 1:  # an extrapolation may leave a rare bin below zero
+            for array in (inputs, score, maps):
+                np.maximum(array, 0.0, out=array)
+        return Expected(
+            inputs=inputs,
+            score=score,
+            maps=maps,
+            rate=min(max(rate, 0.0), 1.0),
+            size=1.0 / inverse_size,
+            input_size=_shares(1.0, inverse_input_size),
+        )
+
+    def _weights(self, pileup: float) -> list[tuple[Slice, float]]:
+        means = np.array([one.pileup for one in self.slices])
+        if len(means) == 1:
+            return [(self.slices[0], 1.0)]
+        upper = int(np.clip(np.searchsorted(means, pileup), 1, len(means) - 1))
+        share = (pileup - means[upper - 1]) / (means[upper] - means[upper - 1])
+        share = float(np.clip(share, -1.0, 2.0))
+        return [(self.slices[upper - 1], 1.0 - share), (self.slices[upper], share)]
+
+
+def sliced(summaries: Sequence[Summary], pileups: Sequence[float]) -> Expectation:
+    """Sort lumisections into slices of pileup and add each slice up.
+
+    Parameters
+    ----------
+    summaries
+        One complete summary per lumisection, of one model, contract and package; at least one.
+    pileups
+        Pileup of each, in the same order.
+
+    Raises
+    ------
+    ReferenceProblem
+        They are of several models, contracts or packages.
+    """
+    if len({(part.model, part.contract_hash, part.package) for part in summaries}) > 1:
+        raise ReferenceProblem("lumisections of several models, contracts or packages: choose one of each")
+    order = np.argsort(np.array(pileups), kind="stable")
+    ordered = [(float(pileups[index]), summaries[index]) for index in order]
+    return Expectation(tuple(_slice(group) for group in _groups(ordered)))
+
+
+def covered_ranges(pileups: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return the ranges of pileup that lumisections cover, split where `COVER_GAP` parts two of them."""
+    ranges: list[tuple[float, float]] = []
+    for pileup in sorted(pileups):
+        if ranges and pileup - ranges[-1][1] <= COVER_GAP:
+            ranges[-1] = (ranges[-1][0], pileup)
+        else:
+            ranges.append((pileup, pileup))
+    return tuple(ranges)
+
+
+def input_totals(summary: Summary) -> npt.NDArray[np.int64]:
+    """Return the entries of each input's histogram, shape (n_inputs,)."""
+    if not summary.layout.own_totals:
+        return np.full(summary.layout.n_inputs, summary.n_events, dtype=np.int64)
+    totals: npt.NDArray[np.int64] = np.add.reduceat(summary.inputs, np.array(summary.layout.starts[:-1]))
+    return totals
+
+
+def _groups(ordered: Sequence[tuple[float, Summary]]) -> list[list[tuple[float, Summary]]]:
+    """Cut sorted lumisections into slices of equal width, the sparse ones joined to a neighbour."""
+    low, high = ordered[0][0], ordered[-1][0]
+    most = min(
+        MAX_SLICES, int((high - low) / MINIMUM_SLICE_WIDTH), len(ordered) // MINIMUM_SLICE_LUMISECTIONS
+    )
+    edges = np.linspace(low, high, max(most, 1) + 1)[1:-1]
+    groups: list[list[tuple[float, Summary]]] = [[]]
+    for pileup, summary in ordered:
+        beyond = int(np.searchsorted(edges, pileup, side="right"))
+        if groups[-1] and beyond != int(np.searchsorted(edges, groups[-1][-1][0], side="right")):
+            groups.append([])
+        groups[-1].append((pileup, summary))
+    return _joined(groups)
+
+
+def _joined(groups: list[list[tuple[float, Summary]]]) -> list[list[tuple[float, Summary]]]:
+    while len(groups) > 1:
+        small = next((n for n, group in enumerate(groups) if len(group) < MINIMUM_SLICE_LUMISECTIONS), None)
+        if small is None:
+            break
+        neighbours = [n for n in (small - 1, small + 1) if 0 <= n < len(groups)]
+        into = min(neighbours, key=lambda n: abs(groups[n][0][0] - groups[small][0][0]))
+        first, second = sorted((small, into))
+        groups[first : second + 1] = [groups[first] + groups[second]]
+    return groups
+
+
+def _slice(group: Sequence[tuple[float, Summary]]) -> Slice:
+    counts = merge_all(replace(part, run=0, lumisection=0, batch=None) for _, part in group)
+    weights = [part.n_events for _, part in group]
+    return Slice(float(np.average([pileup for pileup, _ in group], weights=weights)), len(group), counts)
+
+
+def _shares(weight: float, totals: npt.NDArray[np.int64] | Floats) -> Floats:
+    """Weight over each total; 0 where a total is 0."""
+    values = np.asarray(totals, dtype=np.float64)
+    return np.divide(weight, values, out=np.zeros(len(values)), where=values > 0)

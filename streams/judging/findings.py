@@ -1,0 +1,232 @@
+"""The findings: what each channel and each extreme says of one window, in units of its noise.
+
+Knows a reference's expectation and calibration, and the share of the false-alarm budget that each spends.
+Refuses to know the windows before, and says no verdict.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from streams.counting.summary import Summary
+from streams.judging.calibration import Calibration, ChannelNoise
+from streams.judging.channels import MINIMUM_TAIL_EVENTS, RATE, TAIL, Channel, Design
+from streams.judging.evidence import single_window_z
+from streams.judging.expectation import Expectation, Expected
+from streams.judging.extremes import Extreme, extremes
+from streams.judging.pileup_fit import Fitted, fit_pileup
+
+BIAS_DEVIATIONS: Final = 2.0
+"""A bias that stays is tolerated up to so many of its standard deviations."""
+CALIBRATED_SIZE: Final = 1.5
+"""A window is judged no more sharply than one of so many times the events of the calibration."""
+_LOG_TINY: Final = -69.0
+
+
+class ChannelFinding(BaseModel):
+    """What a linear channel says of a window.
+
+    Attributes
+    ----------
+    name, family, object, unit
+        See `streams.judging.channels.Channel`.
+    share
+        Of the false-alarm budget, in (0, 1].
+    effect, error
+        The difference and its standard deviation in control, in `unit` (a ratio where it is empty).
+    z
+        `effect` in standard normal deviations.
+    tolerance
+        How large a bias that stays may be, in deviations.
+    detectable
+        Effect at which one window alone raises an alarm, in `unit`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    family: str
+    object: str = ""
+    unit: str = ""
+    share: float
+    effect: float
+    error: float
+    z: float
+    tolerance: float
+    detectable: float
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided probability of this in control, whatever bias is tolerated."""
+        return float(2 * stats.norm.sf(max(abs(self.z) - self.tolerance, 0.0)))
+
+
+class ExtremeFinding(BaseModel):
+    """What an extreme says of a window; see `streams.judging.extremes.Extreme`.
+
+    Attributes
+    ----------
+    p_value
+        Probability of this in control; 1 where the effect is too small to count.
+    detectable
+        Smallest effect, at this place, that a window within the budget does not show.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    family: str
+    object: str = ""
+    share: float
+    value: float
+    effect: float
+    place: str = ""
+    p_value: float
+    detectable: float
+
+
+class Findings(NamedTuple):
+    """All that is found in one window.
+
+    Attributes
+    ----------
+    pileup
+        The one that the window shows, near the measured one.
+    expected
+        What the window should hold at that pileup.
+    """
+
+    channels: tuple[ChannelFinding, ...]
+    extremes: tuple[ExtremeFinding, ...]
+    pileup: float
+    expected: Expected
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What a window is measured with.
+
+    Attributes
+    ----------
+    design, expectation, calibration
+        Of the reference.
+    budget
+        Probability of a false alarm for each window.
+    floors
+        Family of extremes -> smallest effect that counts.
+    rate_band
+        Relative deviation of the accept rate that is tolerated, however significant.
+    """
+
+    design: Design
+    expectation: Expectation
+    calibration: Calibration
+    budget: float
+    floors: Mapping[str, float]
+    rate_band: float = 0.0
+
+    def shares(self) -> dict[str, float]:
+        """Return every share by name: families get equal parts, and so do the members of each."""
+        families = {
+            one.name: one.family for one in self.design.channels if one.name in self.calibration.channels
+        }
+        families |= {name: noise.family for name, noise in self.calibration.extremes.items()}
+        sizes = Counter(families.values())
+        return {name: 1 / (len(sizes) * sizes[family]) for name, family in families.items()}
+
+
+def find(window: Summary, pileup: float, yardstick: Yardstick) -> Findings:
+    """Measure a window.
+
+    Parameters
+    ----------
+    window
+        At least one event, of the contract of the yardstick.
+    pileup
+        As measured; callers refuse what the reference does not cover.
+    """
+    calibration, shares = yardstick.calibration, yardstick.shares()
+    fitted = fit_pileup(yardstick.design, window, yardstick.expectation, pileup, calibration.pileup_error)
+    channels = [
+        found
+        for index, channel in enumerate(yardstick.design.channels)
+        if (noise := calibration.channels.get(channel.name)) is not None
+        and (found := _channel(channel, index, noise, fitted, window.n_events, yardstick, shares))
+    ]
+    rare = [
+        _extreme(one, yardstick, shares[one.name])
+        for one in extremes(window, fitted.expected, yardstick.floors)
+        if one.name in calibration.extremes
+    ]
+    return Findings(tuple(channels), tuple(rare), fitted.pileup, fitted.expected)
+
+
+def family_p_value(channels: Sequence[ChannelFinding], rare: Sequence[ExtremeFinding]) -> float:
+    """Probability that the most telling of some findings is as telling in control (Bonferroni)."""
+    values = [one.p_value for one in channels] + [one.p_value for one in rare]
+    return min(1.0, len(values) * min(values)) if values else 1.0
+
+
+def _channel(
+    channel: Channel,
+    index: int,
+    noise: ChannelNoise,
+    fitted: Fitted,
+    n_events: int,
+    yardstick: Yardstick,
+    shares: Mapping[str, float],
+) -> ChannelFinding | None:
+    """Standardise one channel; None where this window cannot say anything of it."""
+    variance = float(fitted.measured.variance[index])
+    effect, foreseen = float(fitted.measured.effect[index]), float(fitted.measured.expected_events[index])
+    if variance <= 0 or (channel.family == TAIL and foreseen < MINIMUM_TAIL_EVENTS):
+        return None
+    size = min(float(n_events), CALIBRATED_SIZE * yardstick.calibration.n_events)
+    error = noise.spread * float(np.sqrt(variance / size))
+    own = noise.spread * float(np.sqrt(variance / fitted.expected.size))
+    deviations = effect / error
+    if channel.family == TAIL:  # few events: their square root is nearer to normal (Anscombe 1948)
+        root = np.sqrt(foreseen * (1 + effect) + 0.375) - np.sqrt(foreseen + 0.375)
+        deviations = 2 * float(root) * float(np.sqrt(size / n_events)) / noise.spread
+    stays = BIAS_DEVIATIONS * float(np.hypot(own, noise.bias))
+    if channel.family == RATE:
+        stays = max(stays, yardstick.rate_band)
+    return ChannelFinding(
+        name=channel.name,
+        family=channel.family,
+        object=channel.object,
+        unit=channel.unit,
+        share=shares[channel.name],
+        effect=effect,
+        error=error,
+        z=_normal(deviations, noise.dof),
+        tolerance=stays / error,
+        detectable=stays + single_window_z(shares[channel.name], yardstick.budget) * error,
+    )
+
+
+def _extreme(found: Extreme, yardstick: Yardstick, share: float) -> ExtremeFinding:
+    noise, floor = yardstick.calibration.extremes[found.name], yardstick.floors.get(found.family, 0.0)
+    telling = noise.value_at(yardstick.budget * share)
+    return ExtremeFinding(
+        name=found.name,
+        family=found.family,
+        object=found.object,
+        share=share,
+        value=found.value,
+        effect=found.effect,
+        place=found.place,
+        p_value=noise.p_value(found.value) if abs(found.effect) > floor else 1.0,
+        detectable=max(floor, min(telling / found.size, 1.0)) if found.size > 0 else 1.0,
+    )
+
+
+def _normal(deviations: float, dof: int) -> float:
+    """Turn deviations in units of an estimated spread into normal ones of equal probability."""
+    log_p = max(float(stats.t.logsf(abs(deviations), dof)), _LOG_TINY)
+    return float(np.copysign(stats.norm.isf(np.exp(log_p)), deviations))
