@@ -5,7 +5,7 @@ Format ``LWSUM3``, all integers unsigned and little endian:
 - 6 bytes: the magic ``LWSUM3``;
 - 4 bytes: length of what follows once it is unpacked, at most `MAX_UNPACKED_BYTES`;
 - one Zstandard frame. Unpacked it is the length of the header (4 bytes), the header (JSON, UTF-8, the keys
-  of `_Header`), and three sections: input counts, score counts, map counts.
+  of `_Header`), and four sections: input counts, score counts, map counts, counts of pairs of inputs.
 
 A section lists the bins that are not empty, in rising order: first all gaps, then all counts. A gap is the
 number of empty bins since the bin before (for the first bin: its index). ``filled`` of the header says how
@@ -78,8 +78,9 @@ class _Header(BaseModel):
     minimums: list[_Code]
     maximums: list[_Code]
     maps: list[tuple[_Text, _AxisFields, _AxisFields]] = Field(max_length=256)
-    filled: tuple[_Filled, _Filled, _Filled]
-    widths: tuple[_Widths, _Widths, _Widths]
+    n_paired: _Count
+    filled: tuple[_Filled, _Filled, _Filled, _Filled]
+    widths: tuple[_Widths, _Widths, _Widths, _Widths]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -92,6 +93,8 @@ class _Header(BaseModel):
                 f"of {self.n_events} events, {self.n_accept} are accepted, {self.n_checked} checked and "
                 f"{self.n_mismatched} mismatched: a part is larger than its whole"
             )
+        if self.n_paired > self.n_events:
+            raise ValueError(f"{self.n_paired} paired events are more than all {self.n_events}")
         return self
 
 
@@ -103,7 +106,7 @@ def encode_summary(summary: Summary) -> bytes:
     MalformedMessage
         They would exceed `MAX_SUMMARY_BYTES`.
     """
-    sections = [_section(counts) for counts in (summary.inputs, summary.score, summary.maps)]
+    sections = [_section(counts) for counts in (summary.inputs, summary.score, summary.maps, summary.pairs)]
     header = {
         "model": summary.model,
         "contract_hash": summary.contract_hash,
@@ -121,6 +124,7 @@ def encode_summary(summary: Summary) -> bytes:
         "minimums": summary.layout.minimums,
         "maximums": summary.layout.maximums,
         "maps": summary.layout.maps,
+        "n_paired": summary.n_paired,
         "filled": [filled for filled, _, _ in sections],
         "widths": [widths for _, widths, _ in sections],
     }
@@ -159,7 +163,12 @@ def _read(text: bytes, body: bytes) -> Summary:
         tuple(header.maps),
         header.own_totals,
     )
-    sizes = (layout.n_input_bins, N_SCORE_BINS, layout.n_map_bins)
+    sizes = (
+        layout.n_input_bins,
+        N_SCORE_BINS,
+        layout.n_map_bins,
+        layout.n_pairs if header.n_paired else 0,
+    )
     if sum(sizes) > MAX_BINS:
         raise MalformedMessage(f"summary of {sum(sizes)} bins exceeds {MAX_BINS}: narrow the contract")
     lengths = [n * sum(widths) for n, widths in zip(header.filled, header.widths, strict=True)]
@@ -169,8 +178,9 @@ def _read(text: bytes, body: bytes) -> Summary:
     for size, filled, widths, length in zip(sizes, header.filled, header.widths, lengths, strict=True):
         arrays.append(_counts(body[begin : begin + length], filled, widths, size))
         begin += length
-    inputs, score, maps = arrays
+    inputs, score, maps, pairs = arrays
     _check_totals(header, layout, inputs, score)
+    _check_pairs(header.n_paired, layout, pairs)
     try:
         return Summary(
             model=header.model,
@@ -188,6 +198,8 @@ def _read(text: bytes, body: bytes) -> Summary:
             inputs=inputs,
             score=score,
             maps=maps,
+            n_paired=header.n_paired,
+            pairs=pairs,
         )
     except SummaryError as error:
         raise MalformedMessage(f"summary: {error}") from error
@@ -296,4 +308,19 @@ def _check_totals(header: _Header, layout: Layout, inputs: Counts, score: Counts
     if (totals != header.n_events).any() or score.sum() != header.n_events:
         raise MalformedMessage(
             f"summary of {header.n_events} events has histograms that do not add up to them"
+        )
+
+
+def _check_pairs(n_paired: int, layout: Layout, pairs: Counts) -> None:
+    """Two of `n_paired` events' marks overlap as often as their numbers allow, and no more."""
+    if not n_paired:
+        return
+    if not layout.n_pairs:
+        raise MalformedMessage(f"summary of {n_paired} paired events has a layout without pairs: give 0")
+    first, second = layout.pair_places()
+    marked = pairs[first == second]
+    one, other = marked[first], marked[second]
+    if (pairs > np.minimum(one, other)).any() or (pairs < one + other - n_paired).any():
+        raise MalformedMessage(
+            f"summary of {n_paired} paired events has pairs that more or fewer of them share than can be"
         )

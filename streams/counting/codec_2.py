@@ -2,8 +2,8 @@
 
 Format: the magic, then a zlib stream of: header length (uint32, little endian), header (JSON), and for
 inputs, score and maps in turn the bins that are not empty: their indices (uint32 each), their counts (int64
-each). The header of ``LWSUM2`` is that of ``LWSUM3`` without ``widths``; that of ``LWSUM1`` named Kafka
-offsets (``sources``) and knew no batch, no integrity and no ``own_totals``.
+each). The header of ``LWSUM2`` is that of ``LWSUM3`` without ``widths`` and ``n_paired``; that of ``LWSUM1``
+named Kafka offsets (``sources``) and knew no batch, no integrity and no ``own_totals``. Neither knew pairs.
 """
 
 import json
@@ -48,7 +48,7 @@ def upgraded(payload: bytes, max_unpacked_bytes: int) -> tuple[bytes, bytes]:
         raise MalformedMessage(
             f"summary body has {len(body)} bytes, its header says {sum(_WIDTHS) * sum(filled)}"
         )
-    header["widths"] = [_WIDTHS] * 3
+    header |= {"n_paired": 0, "filled": [*filled, 0], "widths": [_WIDTHS] * 4}
     return json.dumps(header).encode(), _sections(body, filled)
 
 

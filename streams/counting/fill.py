@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,15 @@ class FillPlan:
     n_input_bins: int
     slots: npt.NDArray[np.int64]
     n_map_bins: int
+    in_pairs: bool
+
+
+class Filled(NamedTuple):
+    """Counts of columns, maps and pairs of columns: int64, flat."""
+
+    columns: Counts
+    maps: Counts
+    pairs: Counts
 
 
 _COMPILING: Final = threading.Lock()
@@ -64,6 +73,7 @@ def plan_fill(
     maximums: Sequence[int],
     paddings: Sequence[int],
     slots: Sequence[MapSlot] = (),
+    thresholds: Sequence[int] = (),
 ) -> FillPlan:
     """Plan the counting of columns of int16 codes.
 
@@ -75,6 +85,9 @@ def plan_fill(
         Code of each column that may be very frequent, or `NO_PADDING`. Any gives the same counts.
     slots
         The objects of all maps.
+    thresholds
+        One of each column, to count the events in which two columns reach theirs; none: no pairs are
+        counted.
 
     Raises
     ------
@@ -84,7 +97,8 @@ def plan_fill(
     low, high = np.array(minimums, dtype=np.int64), np.array(maximums, dtype=np.int64)
     ends = np.cumsum(high - low + 3)
     starts = ends - (high - low + 3)
-    columns = np.column_stack([low, high, np.array(paddings, dtype=np.int64), starts])
+    levels = np.array(thresholds if len(thresholds) else [0] * len(low), dtype=np.int64)
+    columns = np.column_stack([low, high, np.array(paddings, dtype=np.int64), starts, levels])
     cells = [slot.eta_axis[2] * slot.phi_axis[2] for slot in slots]
     if max(cells, default=0) > MAX_CELLS:
         raise ValueError(f"a map of {max(cells)} cells: give its axes fewer bins, at most {MAX_CELLS} cells")
@@ -101,15 +115,16 @@ def plan_fill(
         for slot in slots
     ]
     return FillPlan(
-        columns=np.ascontiguousarray(columns.reshape(len(low), 4)),
+        columns=np.ascontiguousarray(columns.reshape(len(low), 5)),
         n_input_bins=int(ends[-1]) if len(ends) else 0,
         slots=np.array(table, dtype=np.int64).reshape(len(table), 11),
         n_map_bins=max((slot.start + size for slot, size in zip(slots, cells, strict=True)), default=0),
+        in_pairs=len(thresholds) > 0,
     )
 
 
-def fill_columns(inputs: npt.NDArray[np.int16], plan: FillPlan) -> tuple[Counts, Counts]:
-    """Count columns and maps.
+def fill_columns(inputs: npt.NDArray[np.int16], plan: FillPlan) -> Filled:
+    """Count columns, maps and pairs of columns.
 
     Parameters
     ----------
@@ -119,13 +134,16 @@ def fill_columns(inputs: npt.NDArray[np.int16], plan: FillPlan) -> tuple[Counts,
 
     Returns
     -------
-    Counts of the columns and of the maps, int64, flat.
+    The counts. Those of pairs are the upper triangle, row after row: how many events reach the thresholds
+    of both columns, and of each column with itself.
     """
     flat, stride = _flat(inputs)
     counts = np.zeros(plan.n_input_bins, dtype=np.int64)
     maps = np.zeros(plan.n_map_bins, dtype=np.int64)
-    kernels().fill_columns(flat, stride, inputs.shape[0], plan.columns, plan.slots, counts, maps)
-    return counts, maps
+    n_events, n_paired = inputs.shape[0], len(plan.columns) if plan.in_pairs else 0
+    pairs = np.zeros(n_paired * (n_paired + 1) // 2, dtype=np.int64)
+    kernels().fill_columns(flat, stride, n_events, plan.columns, plan.slots, counts, maps, pairs)
+    return Filled(counts, maps, pairs)
 
 
 def fill_octaves(values: npt.NDArray[np.int32], steps: int, n_bins: int) -> Counts:

@@ -9,20 +9,18 @@ The types are those of the signatures at the end: numba needs no others, and myp
 """
 
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import binding, ir
-from numba.core import cgutils
-from numba.extending import intrinsic
+from llvmlite import binding
 from numba.types import Array, Tuple, boolean, int16, int32, int64, uint16, void
+
+from streams.counting.pair_kernels import MARKS, count_pairs, mark, no_marks
+from streams.counting.vector_instructions import LANES, WORD, compiled, leading_zeros, squeeze
 
 BLOCK: Final = 32_768
 """Codes counted between two looks at the 16-bit counters, which must not overflow."""
-LANES: Final = 32
 HALF: Final = 2**15
 TABLE: Final = 2**16 + 1056
 """Counters of one table, and a gap: tables a power of two apart would share the same lines of the cache."""
@@ -35,7 +33,7 @@ NARROW: Final = 64
 CAN_SQUEEZE: Final = bool(binding.get_host_cpu_features().get("avx512vbmi2", False))
 """Elsewhere squeezing would be correct too, but slower than filling."""
 
-LOW, HIGH, PADDING, START = range(4)
+LOW, HIGH, PADDING, START, THRESHOLD = range(5)
 """Columns of the plan of columns."""
 ETA, PHI, PRESENCE, SLOT_PADDING = range(4)
 ETA_AXIS, PHI_AXIS, SLOT_START = 4, 7, 10
@@ -65,13 +63,18 @@ _SCRATCH: Final = _Scratch()
 
 
 def fill_columns(
-    flat: Any, stride: int, n_events: int, columns: Any, slots: Any, counts: Any, maps: Any
+    flat: Any, stride: int, n_events: int, columns: Any, slots: Any, counts: Any, maps: Any, pairs: Any
 ) -> None:
-    """Add events to `counts` and `maps`; column ``c`` is ``flat[c * stride : c * stride + n_events]``."""
+    """Add events to `counts` and `maps`; column ``c`` is ``flat[c * stride : c * stride + n_events]``.
+
+    `pairs` is overwritten, unless it is empty.
+    """
     own = _SCRATCH
+    marks = no_marks(len(columns) if len(pairs) else 0, n_events)
     _fill_columns(
-        flat, stride, n_events, columns, slots, own.fill, own.cells, own.cells_to_read, counts, maps
+        flat, stride, n_events, columns, slots, own.fill, own.cells, own.cells_to_read, counts, maps, marks
     )
+    count_pairs(marks, len(columns), pairs)
 
 
 def fill_octaves(values: Any, steps: int, counts: Any) -> None:
@@ -80,74 +83,14 @@ def fill_octaves(values: Any, steps: int, counts: Any) -> None:
     _fill_octaves(values, steps, own.fill, own.cells, own.cells_to_read, counts)
 
 
-@intrinsic  # type: ignore[untyped-decorator] # numba has no types
-def _squeeze(_context: Any, source: Any, target: Any, value: Any) -> Any:
-    """Copy those of 32 int16 at an address that are not `value`, in order; return how many they are.
-
-    Writes 32 places whatever their number.
-    """
-    signature = numba.types.int64(source, target, value)
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(16), LANES)
-        mask = ir.VectorType(ir.IntType(1), LANES)
-        place, goal = (builder.inttoptr(address, vector.as_pointer()) for address in arguments[:2])
-        codes = builder.load(place)
-        codes.align = 2
-        undefined = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(undefined, arguments[2], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        kept = builder.icmp_signed("!=", codes, builder.shuffle_vector(one, undefined, zeros))
-        compress = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(vector, [vector, mask, vector]),
-            f"llvm.experimental.vector.compress.v{LANES}i16",
-        )
-        builder.store(builder.call(compress, [codes, kept, undefined]), goal).align = 2
-        return builder.zext(builder.ctpop(builder.bitcast(kept, ir.IntType(LANES))), ir.IntType(64))
-
-    return signature, generate
-
-
-@intrinsic  # type: ignore[untyped-decorator] # numba has no types
-def _leading_zeros(_context: Any, value: Any) -> Any:
-    """Return how many of the highest bits of an integer are zero."""
-    signature = value(value)
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return signature, generate
-
-
-def _compile(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function now, to be called from Python; without signature, together with its caller.
-
-    What is called from Python is kept beside this file, as Python keeps its own byte code, or else in the
-    user's cache folder; where neither can be written it is compiled in every process.
-    """
-    entry = signature is not None
-    options = {"nogil": True, "boundscheck": False, "error_model": "numpy", "no_cfunc_wrapper": True}
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=entry, no_cpython_wrapper=not entry, **options)(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            return numba.njit(signature, **options)(function)
-
-    return decorate
-
-
-@_compile()
+@compiled()
 def _keep(codes: Any, padding: Any, rest: Any) -> Any:
     """Copy the codes that are not padding; return how many they are."""
     source, target = codes.ctypes.data, rest.ctypes.data
     kept = 0
     whole = codes.shape[0] // LANES
     for index in range(whole):
-        kept += _squeeze(np.uintp(source + 2 * LANES * index), np.uintp(target + 2 * kept), padding)
+        kept += squeeze(np.uintp(source + 2 * LANES * index), np.uintp(target + 2 * kept), padding)
     for index in range(whole * LANES, codes.shape[0]):
         if codes[index] != padding:
             rest[kept] = codes[index]
@@ -155,7 +98,7 @@ def _keep(codes: Any, padding: Any, rest: Any) -> Any:
     return kept
 
 
-@_compile()
+@compiled()
 def _count(codes: Any, few: Any, tables: Any) -> None:
     """Count codes in the tables in turn; the indices are unsigned, so that none counts from the end."""
     one = np.uint16(1)
@@ -170,7 +113,7 @@ def _count(codes: Any, few: Any, tables: Any) -> None:
         tables[np.uint64(np.int64(codes[index]) + FIRST)] += one
 
 
-@_compile()
+@compiled()
 def _drain(tables: Any, n_tables: Any, smallest: Any, largest: Any, low: Any, high: Any, bins: Any) -> None:
     """Add the counters of the codes from smallest to largest to a histogram, and clear them."""
     for number in range(n_tables):
@@ -185,10 +128,10 @@ def _drain(tables: Any, n_tables: Any, smallest: Any, largest: Any, low: Any, hi
             tables[np.uint64(origin + code)] = 0
 
 
-@_compile()
+@compiled()
 def _fill(codes: Any, padding: Any, low: Any, high: Any, scratch: Any, bins: Any) -> None:
     """Add one block of a column to its histogram: underflow, a bin per code, overflow."""
-    squeeze, tables, rest, rest_to_read = scratch
+    can_squeeze, tables, rest, rest_to_read = scratch
     smallest, largest, padded = np.int16(HALF - 1), np.int16(-HALF), np.uint16(0)
     for index in range(codes.shape[0]):
         code = codes[index]
@@ -199,7 +142,7 @@ def _fill(codes: Any, padding: Any, low: Any, high: Any, scratch: Any, bins: Any
     if first == last:
         bins[min(max(first, low - 1), high + 1) - low + 1] += codes.shape[0]
         return
-    if squeeze and 8 * np.int64(padded) > codes.shape[0]:
+    if can_squeeze and 8 * np.int64(padded) > codes.shape[0]:
         bins[min(max(padding, low - 1), high + 1) - low + 1] += np.int64(padded)
         codes = rest_to_read[: _keep(codes, np.int16(padding), rest)]
     few = last - first < NARROW
@@ -207,7 +150,7 @@ def _fill(codes: Any, padding: Any, low: Any, high: Any, scratch: Any, bins: Any
     _drain(tables, N_TABLES if few else 2, first, last, low, high, bins)
 
 
-@_compile()
+@compiled()
 def _cell(code: Any, minimum: Any, inverse: Any, last: Any) -> Any:
     """Return ``(code - minimum) // width`` within ``0..last``.
 
@@ -218,7 +161,7 @@ def _cell(code: Any, minimum: Any, inverse: Any, last: Any) -> Any:
     return min(max(cell, np.int32(0)), last)
 
 
-@_compile()
+@compiled()
 def _locate(eta: Any, phi: Any, presence: Any, slot: Any, absent: Any, cells: Any) -> None:
     """Write the map's cell of every object of a block, `absent` where there is none."""
     eta_low, phi_low = np.int32(slot[ETA_AXIS]), np.int32(slot[PHI_AXIS])
@@ -241,7 +184,7 @@ _BUFFER: Final = Array(int16, 1, "C")
 _SCRATCH_TYPE: Final = Tuple((boolean, Array(uint16, 1, "C"), _BUFFER, _CODES))
 
 
-@_compile(void(_CODES, int64, int64, _PLAN, _PLAN, _SCRATCH_TYPE, _BUFFER, _CODES, _COUNTS, _COUNTS))
+@compiled(void(_CODES, int64, int64, _PLAN, _PLAN, _SCRATCH_TYPE, _BUFFER, _CODES, _COUNTS, _COUNTS, MARKS))
 def _fill_columns(
     flat: Any,
     stride: Any,
@@ -253,6 +196,7 @@ def _fill_columns(
     cells_to_read: Any,
     counts: Any,
     maps: Any,
+    marks: Any,
 ) -> None:
     for number in range(columns.shape[0]):
         plan = columns[number]
@@ -261,6 +205,8 @@ def _fill_columns(
             end = min(begin + BLOCK, n_events)
             codes = flat[number * stride + begin : number * stride + end]
             _fill(codes, plan[PADDING], plan[LOW], plan[HIGH], scratch, bins)
+            if number < marks.shape[0]:  # now, while the codes are in the fastest cache
+                mark(codes, np.int16(plan[THRESHOLD]), marks[number, begin // WORD :])
     for number in range(slots.shape[0]):
         slot = slots[number]
         size = slot[ETA_AXIS + 2] * slot[PHI_AXIS + 2]
@@ -280,9 +226,9 @@ def _fill_columns(
             wanted[index] += bins[index + 1]
 
 
-@_compile(void(Array(int32, 1, "C", readonly=True), int64, _SCRATCH_TYPE, _BUFFER, _CODES, _COUNTS))
+@compiled(void(Array(int32, 1, "C", readonly=True), int64, _SCRATCH_TYPE, _BUFFER, _CODES, _COUNTS))
 def _fill_octaves(values: Any, steps: Any, scratch: Any, cells: Any, cells_to_read: Any, counts: Any) -> None:
-    bits = np.int32(63) - np.int32(_leading_zeros(np.int64(steps)))
+    bits = np.int32(63) - np.int32(leading_zeros(np.int64(steps)))
     n_steps = np.int32(steps)
     bins = np.zeros(counts.shape[0] + 2, dtype=np.int64)
     high = np.int64(counts.shape[0] - 1)
@@ -291,7 +237,7 @@ def _fill_octaves(values: Any, steps: Any, scratch: Any, cells: Any, cells_to_re
         found = cells[: block.shape[0]]
         for index in range(block.shape[0]):
             value = max(block[index], np.int32(0))
-            length = np.int32(32) - np.int32(_leading_zeros(value))
+            length = np.int32(32) - np.int32(leading_zeros(value))
             shift = max(length - bits - np.int32(1), np.int32(0))
             cell = np.int32(shift * n_steps + (value >> shift) + np.int32(1))
             found[index] = np.int16(np.int32(0) if block[index] < 0 else cell)

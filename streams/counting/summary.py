@@ -7,7 +7,7 @@ by `streams.counting.layout`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -50,6 +50,13 @@ class Summary:
         Events that were run through the bit-accurate emulator too, and those whose outputs differed.
     inputs, score, maps
         int64 counts, flat, as `layout` and `score_bins` describe. Read-only.
+    n_paired
+        Events whose coincidences are in `pairs`: all, but for those counted by an older lumiwatch and those
+        of histograms filled elsewhere.
+    pairs
+        How many events reach the thresholds (`streams.counting.layout.pair_threshold`) of both inputs of a
+        pair: int64, shape (layout.n_pairs,), upper triangle with the diagonal, row after row; empty if
+        `n_paired` is 0. Read-only.
     """
 
     model: str
@@ -67,6 +74,8 @@ class Summary:
     maps: Counts
     n_checked: int = 0
     n_mismatched: int = 0
+    n_paired: int = 0
+    pairs: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         shapes = (self.inputs.shape, self.score.shape, self.maps.shape)
@@ -74,7 +83,12 @@ class Summary:
             raise SummaryError(
                 f"counts of shapes {shapes} do not fit their layout: build summaries with `summarise`"
             )
-        for array in (self.inputs, self.score, self.maps):
+        if self.pairs.shape != ((self.layout.n_pairs if self.n_paired else 0),):
+            raise SummaryError(
+                f"{self.pairs.size} counts of pairs for {self.n_paired} events do not fit their layout: "
+                "build summaries with `summarise`"
+            )
+        for array in (self.inputs, self.score, self.maps, self.pairs):
             array.flags.writeable = False
 
     @property
@@ -134,7 +148,8 @@ def summarise(batch: Batch, contract: Contract, digest: int | None = None) -> Su
         raise SummaryError(
             f"batch of contract {batch.contract_hash[:12]} under {contract.hash[:12]}: use its own"
         )
-    inputs, score, maps = fill(batch.inputs, batch.score, contract)
+    counted = fill(batch.inputs, batch.score, contract)
+    paired = len(counted.pairs) > 0 and batch.n_events > 0
     return Summary(
         model=batch.model,
         contract_hash=batch.contract_hash,
@@ -146,9 +161,11 @@ def summarise(batch: Batch, contract: Contract, digest: int | None = None) -> Su
         n_events=batch.n_events,
         n_accept=int(np.count_nonzero(batch.accept)),
         layout=layout_of(contract),
-        inputs=inputs,
-        score=score,
-        maps=maps,
+        inputs=counted.inputs,
+        score=counted.score,
+        maps=counted.maps,
+        n_paired=batch.n_events if paired else 0,
+        pairs=counted.pairs if paired else counted.pairs[:0],
     )
 
 
@@ -181,7 +198,16 @@ def merge(first: Summary, second: Summary) -> Summary:
         inputs=first.inputs + second.inputs,
         score=first.score + second.score,
         maps=first.maps + second.maps,
+        n_paired=first.n_paired + second.n_paired,
+        pairs=_added(first.pairs, second.pairs),
     )
+
+
+def _added(first: Counts, second: Counts) -> Counts:
+    """Add counts of pairs, of which either may be missing."""
+    if not first.size or not second.size:
+        return first if first.size else second
+    return first + second
 
 
 def merge_all(summaries: Iterable[Summary]) -> Summary:

@@ -40,7 +40,7 @@ def _rows(contract, kind, inputs, repeats):
     layout = layout_of(contract)
     plan = plan_fill(layout.minimums, layout.maximums, [spec.padding for spec in contract.inputs])
     columns = inputs.T
-    counts, _ = fill_columns(inputs, plan)
+    counts = fill_columns(inputs, plan).columns
     axes = boost_axes(layout)
     by_boost(columns, axes)
     if not np.array_equal(counts, by_numpy(columns, layout)):

@@ -82,10 +82,37 @@ def way(request):
 def test_columns_are_counted_as_numpy_counts_them(way, block):
     inputs, ranges = block
     lows, highs, paddings = zip(*ranges, strict=True)
-    counts, maps = fill_columns(inputs, plan_fill(lows, highs, paddings))
+    counts, maps, pairs = fill_columns(inputs, plan_fill(lows, highs, paddings))
     expected = [counted_by_numpy(inputs[:, index], low, high) for index, (low, high, _) in enumerate(ranges)]
     np.testing.assert_array_equal(counts, np.concatenate(expected))
-    assert maps.shape == (0,)
+    assert maps.shape == pairs.shape == (0,)
+
+
+def pairs_by_numpy(inputs, thresholds):
+    marked = (inputs >= np.array(thresholds)).astype(np.int64)
+    return (marked.T @ marked)[np.triu_indices(len(thresholds))]
+
+
+@settings(max_examples=80, deadline=None)
+@given(block=blocks(), data=st.data())
+def test_pairs_are_counted_as_numpy_counts_them(block, data):
+    inputs, ranges = block
+    lows, highs, paddings = zip(*ranges, strict=True)
+    thresholds = data.draw(st.lists(CODES, min_size=len(lows), max_size=len(lows)))
+    found = fill_columns(inputs, plan_fill(lows, highs, paddings, thresholds=thresholds))
+    np.testing.assert_array_equal(found.pairs, pairs_by_numpy(inputs, thresholds))
+    np.testing.assert_array_equal(
+        found.columns, fill_columns(inputs, plan_fill(lows, highs, paddings)).columns
+    )
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 4, 5, 11, 12, 13])
+@pytest.mark.parametrize("n_events", [0, 1, 63, 64, 65, 511, 512, 513, 32_768, 40_001])
+def test_pairs_of_any_number_of_columns_and_events_are_all_counted(n_columns, n_events):
+    inputs = np.random.default_rng(n_events).integers(-3, 4, (n_events, n_columns)).astype(np.int16)
+    thresholds = np.arange(n_columns) % 5 - 2
+    plan = plan_fill([-3] * n_columns, [3] * n_columns, [0] * n_columns, thresholds=thresholds.tolist())
+    np.testing.assert_array_equal(fill_columns(inputs, plan).pairs, pairs_by_numpy(inputs, thresholds))
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +129,7 @@ def test_maps_hold_the_objects_that_are_there(way, events, eta_axis, phi_axis, p
         MapSlot(first + 1, first + 2, -1 if always else first, padding, eta_axis, phi_axis, 0)
         for first in (0, 3)
     ]
-    _, maps = fill_columns(inputs, plan_fill([0] * 6, [9] * 6, [0] * 6, slots))
+    _, maps, _ = fill_columns(inputs, plan_fill([0] * 6, [9] * 6, [0] * 6, slots))
     np.testing.assert_array_equal(maps, map_by_numpy(inputs, slots))
 
 
@@ -112,7 +139,7 @@ def test_every_code_falls_into_the_map_cell_of_integer_division(width):
     bins = min(-(-65_536 // width), 32_000)
     slots = [MapSlot(0, 1, -1, 0, (LOWEST, width, bins), (0, 1, 1), 0)]
     inputs = np.stack([codes, np.zeros_like(codes)], axis=1)
-    _, maps = fill_columns(inputs, plan_fill([0, 0], [9, 9], [0, 0], slots))
+    _, maps, _ = fill_columns(inputs, plan_fill([0, 0], [9, 9], [0, 0], slots))
     np.testing.assert_array_equal(maps, map_by_numpy(inputs, slots))
 
 
@@ -131,7 +158,7 @@ def test_more_events_than_a_counter_holds_are_all_counted(way, constant):
     if not constant:
         column[::1000] = 9
     # when they are counted, then none is lost
-    counts, _ = fill_columns(column[:, None], plan_fill([0], [10], [NO_PADDING]))
+    counts, _, _ = fill_columns(column[:, None], plan_fill([0], [10], [NO_PADDING]))
     np.testing.assert_array_equal(counts, counted_by_numpy(column, 0, 10))
 
 

@@ -1,6 +1,7 @@
 """Summaries count every event once, add in any order, and survive the wire; other bytes are refused."""
 
 import dataclasses
+import itertools
 import json
 import struct
 import zlib
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.contracts.contract import parse_contract
 from streams.counting.codec import MAGIC, decode_summary, encode_summary
-from streams.counting.layout import N_SCORE_BINS, fill, score_bin_edges, score_bins
+from streams.counting.layout import MAX_PAIRED_INPUTS, N_SCORE_BINS, Layout, fill, score_bin_edges, score_bins
 from streams.counting.summary import BatchId, merge, merge_all, summarise
 from streams.errors import MalformedMessage, SummaryError
 
@@ -69,6 +70,36 @@ def test_a_map_cell_is_where_the_object_is(make_batch, contract):
     assert cells.sum() == cells[-1, -1] == 1
 
 
+def test_pairs_count_the_events_in_which_both_inputs_are_marked(make_batch, contract):
+    batch = make_batch(700)
+    summary = summarise(batch, contract)
+    marked = {
+        # the geometric middle of 0..2047 and 0..511, whoever else is there, the middle of a range
+        "jet[1].pt": batch.inputs[:, contract.input_index("jet[1].pt")] >= 46,
+        "egamma[0].pt": batch.inputs[:, contract.input_index("egamma[0].pt")] >= 23,
+        "jet[2].pt": batch.inputs[:, contract.input_index("jet[2].pt")] > 0,
+        "jet[0].eta": batch.inputs[:, contract.input_index("jet[0].eta")] > 0,
+        "muon[1].phi": batch.inputs[:, contract.input_index("muon[1].phi")] > 287,
+    }
+    first, second = summary.layout.pair_places()
+    pairs = dict(zip(zip(first.tolist(), second.tolist(), strict=True), summary.pairs.tolist(), strict=True))
+    for (name, one), (other, two) in itertools.product(marked.items(), repeat=2):
+        place = sorted((contract.input_index(name), contract.input_index(other)))
+        assert pairs[tuple(place)] == np.count_nonzero(one & two) > 0
+    assert summary.n_paired == 700
+
+
+def test_wide_contracts_and_empty_batches_have_no_pairs(make_batch, contract):
+    empty = summarise(make_batch(0), contract)
+    assert (empty.n_paired, empty.pairs.size) == (0, 0)
+    names = tuple(f"x{index}" for index in range(MAX_PAIRED_INPUTS + 1))
+    wide = Layout(names, (0,) * len(names), (1,) * len(names), ())
+    assert wide.n_pairs == 0
+    assert Layout(names[1:], (0,) * 128, (1,) * 128, ()).n_pairs == 128 * 129 // 2
+    with pytest.raises(SummaryError, match="counts of pairs"):
+        dataclasses.replace(empty, n_paired=1)
+
+
 @given(st.lists(SCORES, min_size=1, max_size=50))
 def test_score_bins_bracket_their_scores(scores):
     array = np.array(scores, dtype=np.int32)
@@ -103,13 +134,12 @@ def test_merging_is_associative_and_commutative(parts, order, split):
 
 def test_merging_equals_counting_together(make_batch, contract):
     first, second = make_batch(70, 1), make_batch(90, 2)
-    inputs, score, maps = fill(
+    counted = fill(
         np.concatenate([first.inputs, second.inputs]), np.concatenate([first.score, second.score]), contract
     )
     merged = merge(summarise(first, contract), summarise(second, contract))
-    np.testing.assert_array_equal(merged.inputs, inputs)
-    np.testing.assert_array_equal(merged.score, score)
-    np.testing.assert_array_equal(merged.maps, maps)
+    for name in ("inputs", "score", "maps", "pairs"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(counted, name))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +192,8 @@ def test_bytes_keep_everything(make_batch, contract, n_events, seed):
     assert back.batch == summary.batch == BatchId("replay", 3, seed)
     assert (back.n_checked, back.n_mismatched) == (summary.n_checked, summary.n_mismatched)
     assert (back.n_events, back.n_accept, back.simulated) == (summary.n_events, summary.n_accept, True)
-    for name in ("inputs", "score", "maps"):
+    assert back.n_paired == n_events
+    for name in ("inputs", "score", "maps", "pairs"):
         np.testing.assert_array_equal(getattr(back, name), getattr(summary, name))
     assert same(back, summary)
 
@@ -189,10 +220,10 @@ def rewrite(payload, change):
 
 
 def with_section(header, gaps, counts):
-    """Replace the section of maps, which is the last one."""
+    """Replace the section of pairs, which is the last one."""
     return header | {
-        "filled": [*header["filled"][:2], len(counts)],
-        "widths": [*header["widths"][:2], [4, 8]],
+        "filled": [*header["filled"][:3], len(counts)],
+        "widths": [*header["widths"][:3], [4, 8]],
     }, planes(gaps, 4) + planes(counts, 8)
 
 
@@ -200,15 +231,15 @@ def planes(numbers, width):
     return b"".join(bytes((number >> (8 * plane)) & 255 for number in numbers) for plane in range(width))
 
 
-def without_maps(header, body):
+def without_pairs(header, body):
     filled, widths = header["filled"], header["widths"]
-    return body[: sum(n * sum(w) for n, w in zip(filled[:2], widths[:2], strict=True))]
+    return body[: sum(n * sum(w) for n, w in zip(filled[:3], widths[:3], strict=True))]
 
 
-def other_maps(gaps, counts):
+def other_pairs(gaps, counts):
     def change(header, body):
         changed, section = with_section(header, gaps, counts)
-        return changed, without_maps(header, body) + section
+        return changed, without_pairs(header, body) + section
 
     return change
 
@@ -217,7 +248,7 @@ def test_a_reader_of_the_description_finds_every_count(parts):
     header, body = split(encode_summary(parts[1]))
     begin = 0
     for name, filled, widths in zip(
-        ("inputs", "score", "maps"), header["filled"], header["widths"], strict=True
+        ("inputs", "score", "maps", "pairs"), header["filled"], header["widths"], strict=True
     ):
         numbers = []
         for width in widths:
@@ -244,11 +275,20 @@ def test_a_reader_of_the_description_finds_every_count(parts):
         (lambda h, b: (h | {"n_events": 10**30}, b), "n_events"),
         (lambda h, b: (h | {"n_accept": 10**6}, b), "larger than its whole"),
         (lambda h, b: (h | {"n_checked": 5, "n_mismatched": 6}, b), "larger than its whole"),
-        (lambda h, b: (h | {"own_totals": True}, b), "has scores"),
+        (
+            lambda h, b: (
+                h | {"own_totals": True, "n_paired": 0, "filled": [*h["filled"][:3], 0]},
+                without_pairs(h, b),
+            ),
+            "has scores",
+        ),
+        (lambda h, b: (h | {"own_totals": True}, b), "out of range"),
+        (lambda h, b: (h | {"n_paired": h["n_events"] - 1}, b), "share than can be"),
+        (lambda h, b: (h | {"n_paired": h["n_events"] + 1}, b), "more than all"),
         (lambda h, b: (h | {"extra": 1}, b), "extra"),
-        (lambda h, b: (h | {"filled": [2_000_000, 0, 0]}, b), "its header says"),
-        (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0]}, b), "filled"),
-        (lambda h, b: (h | {"widths": [[3, 1], [1, 1], [1, 1]]}, b), "widths"),
+        (lambda h, b: (h | {"filled": [2_000_000, 0, 0, 0]}, b), "its header says"),
+        (lambda h, b: (h | {"filled": [2**31 - 1, 0, 0, 0]}, b), "filled"),
+        (lambda h, b: (h | {"widths": [[3, 1], [1, 1], [1, 1], [1, 1]]}, b), "widths"),
         (lambda h, b: (h | {"maximums": [2**15 - 1] * 4096, "minimums": [0] * 4096}, b), "differ in number"),
         (lambda h, b: (h | {"minimums": [2**14] * len(h["minimums"])}, b), "minimum lies above"),
         (
@@ -267,10 +307,10 @@ def test_a_reader_of_the_description_finds_every_count(parts):
         (lambda h, b: (h | {"maps": [["jet", [0, 1, 10**9], [0, 1, 1]]]}, b), "maps"),
         (lambda h, b: (h, b[:-12]), "its header says"),
         (lambda h, b: (h, b"\xff" * len(b)), "out of range"),
-        (other_maps([2**32 - 1] * 9, [1] * 9), "out of range"),
-        (other_maps([0, 0], [1, 0]), "zero or absurd"),
-        (other_maps([0], [2**53]), "zero or absurd"),
-        (other_maps([0], [2**64 - 1]), "zero or absurd"),
+        (other_pairs([2**32 - 1] * 9, [1] * 9), "out of range"),
+        (other_pairs([0, 0], [1, 0]), "zero or absurd"),
+        (other_pairs([0], [2**53]), "zero or absurd"),
+        (other_pairs([0], [2**64 - 1]), "zero or absurd"),
     ],
 )
 def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
@@ -281,7 +321,7 @@ def test_bytes_that_contradict_themselves_are_refused(parts, change, reason):
 def older(summary, magic, change):
     """Write a summary as lumiwatch did before: 32-bit indices and 64-bit counts, through zlib."""
     header, _ = split(encode_summary(summary))
-    del header["widths"]
+    del header["widths"], header["n_paired"], header["filled"][3:]
     text = json.dumps(change(header)).encode()
     parts = [struct.pack("<I", len(text)), text]
     for counts in (summary.inputs, summary.score, summary.maps):
@@ -296,11 +336,27 @@ def offsets_instead(header):
     return header | {"sources": [["lumiwatch.batches", 0, 17]]}
 
 
+def unpaired(summary):
+    return dataclasses.replace(summary, n_paired=0, pairs=summary.pairs[:0])
+
+
 def test_windows_and_references_stored_by_older_versions_are_read(parts):
     first = decode_summary(older(parts[0], b"LWSUM1", offsets_instead))
-    assert same(first, dataclasses.replace(parts[0], batch=None))
+    assert same(first, dataclasses.replace(unpaired(parts[0]), batch=None))
     second = decode_summary(older(parts[0], b"LWSUM2", lambda header: header))
-    assert same(second, parts[0])
+    assert same(second, unpaired(parts[0]))
+
+
+def test_a_window_that_an_older_version_began_keeps_the_pairs_of_later_batches(parts):
+    # given a window counted by an older lumiwatch
+    window = decode_summary(older(parts[0], b"LWSUM2", lambda header: header))
+    # when batches with pairs are added, in either order
+    first, second = merge(window, parts[1]), merge(parts[1], window)
+    # then it holds theirs, and says of how many events
+    assert first.n_events == parts[0].n_events + parts[1].n_events
+    assert first.n_paired == second.n_paired == parts[1].n_events
+    np.testing.assert_array_equal(first.pairs, parts[1].pairs)
+    assert same(decode_summary(encode_summary(first)), second)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +392,9 @@ def test_histograms_filled_elsewhere_have_totals_of_their_own(parts):
     layout = dataclasses.replace(parts[0].layout, own_totals=True)
     inputs = parts[0].inputs.copy()
     inputs[5] += 3
-    filled = dataclasses.replace(parts[0], layout=layout, inputs=inputs, score=np.zeros_like(parts[0].score))
+    filled = dataclasses.replace(
+        unpaired(parts[0]), layout=layout, inputs=inputs, score=np.zeros_like(parts[0].score)
+    )
     assert same(decode_summary(encode_summary(filled)), filled)
     mixed = dataclasses.replace(parts[0], inputs=inputs)
     with pytest.raises(MalformedMessage, match="do not add up"):

@@ -296,7 +296,8 @@ def summary(header=(), body=None, *, magic=b"LWSUM3", length=None, text=None, le
         "model": "small", "contract_hash": CONTRACT.hash, "run": 9, "lumisection": 1, "package": "ab" * 32,
         "batch": ["hostile", 0, 1], "simulated": True, "n_events": 2, "n_accept": 1, "n_checked": 0,
         "n_mismatched": 0, "own_totals": False, "input_names": list(NAMES), "minimums": [0, 0],
-        "maximums": [255, 255], "maps": [], "filled": [2, 1, 0], "widths": [[2, 1], [1, 1], [1, 1]],
+        "maximums": [255, 255], "maps": [], "n_paired": 0, "filled": [2, 1, 0, 0],
+        "widths": [[2, 1], [1, 1], [1, 1], [1, 1]],
     }  # fmt: skip
     if text is None:
         text = json.dumps({**fields, **dict(header)}).encode()
@@ -403,10 +404,13 @@ def summaries():
             "input_names": ["x"] * 4096, "minimums": [-(2**15)] * 4096, "maximums": [2**15 - 1] * 4096,
         }, "bins exceeds"),
         ("map_of_no_width", {"maps": [["jet", [0, 0, 1], [0, 1, 1]]]}, "maps"),
-        ("filled_beyond_the_body", {"filled": [2_000_000, 1, 0]}, "summary body"),
-        ("filled_negative", {"filled": [-1, 1, 0]}, "filled"),
+        ("filled_beyond_the_body", {"filled": [2_000_000, 1, 0, 0]}, "summary body"),
+        ("filled_negative", {"filled": [-1, 1, 0, 0]}, "filled"),
         ("filled_of_two", {"filled": [2, 1]}, "filled"),
-        ("width_3", {"widths": [[3, 1], [1, 1], [1, 1]]}, "widths"),
+        ("width_3", {"widths": [[3, 1], [1, 1], [1, 1], [1, 1]]}, "widths"),
+        ("more_paired_than_events", {"n_paired": 3}, "paired events are more"),
+        ("n_paired_negative", {"n_paired": -1}, "n_paired"),
+        ("n_paired_absurd", {"n_paired": 2**60}, "n_paired"),
         ("own_totals_with_scores", {"own_totals": True}, "it can have none"),
         ("another_contract", {"contract_hash": "0" * 64}, "summary under contract 000000000000"),
         ("another_model", {"model": "stranger"}, "unknown model 'stranger'"),
@@ -418,6 +422,16 @@ def summaries():
     yield "totals_lie", summary(body=input_counts((1, 2), (262, 1)) + bytes([3, 2])), "do not add up"
     yield "totals_in_one_input", summary(body=input_counts((1, 2), (2, 2)) + bytes([3, 2])), "do not add up"
     yield "score_lies", summary(body=input_counts((1, 2), (262, 2)) + bytes([3, 1])), "do not add up"
+    yield "pairs_more_than_events", paired(3, 3, 3), "share than can be"
+    yield "pairs_more_than_their_inputs", paired(1, 2, 2), "share than can be"
+    yield "pairs_fewer_than_must_be", paired(2, 1, 2), "share than can be"
+    yield "pairs_beyond", paired(1, 1, 1, 1), "out of range"
+    yield "pairs_of_no_events", paired(1, 1, 1, n_paired=0), "out of range"
+    yield (
+        "pairs_of_histograms",
+        summary({"own_totals": True, "n_paired": 2, "filled": [2, 0, 0, 0]}, input_counts((1, 2), (262, 2))),
+        "layout without pairs",
+    )
     yield "totals_wrap", totals_that_wrap(), "absurd"
     yield "older_without_a_batch", older(1), "names no batch"
     yield "older_count_negative", older(2, counts=((1, -2), (262, 2), (3, 2))), "out of order"
@@ -427,6 +441,12 @@ def summaries():
     yield "older_nan", older(2, {"n_events": float("nan")}), "n_events"
 
 
+def paired(*counts, n_paired=2):
+    """Write counts of pairs: the first input's, those of both, the second input's."""
+    body = input_counts((1, 2), (262, 2)) + bytes([3, 2]) + bytes(len(counts)) + bytes(counts)
+    return summary({"n_paired": n_paired, "filled": [2, 1, 0, len(counts)]}, body)
+
+
 def totals_that_wrap():
     """Write counts of one wide input that add up to n_events only modulo 2^64."""
     n = 2**12
@@ -434,8 +454,8 @@ def totals_that_wrap():
     counts[0] += 2
     body = bytes(n) + b"".join(bytes((c >> 8 * plane) & 255 for c in counts) for plane in range(8))
     fields = {
-        "input_names": ["x"], "minimums": [0], "maximums": [8000], "filled": [n, 1, 0],
-        "widths": [[1, 8], [1, 1], [1, 1]],
+        "input_names": ["x"], "minimums": [0], "maximums": [8000], "filled": [n, 1, 0, 0],
+        "widths": [[1, 8], [1, 1], [1, 1], [1, 1]],
     }  # fmt: skip
     return summary(fields, body + bytes([3, 2]))
 
