@@ -30,7 +30,7 @@ MINIMUM_TAIL: Final = 20
 """Fewer reference entries make no tail."""
 POWER: Final = 0.5
 """A gain is measured by the mean of this power of pt."""
-TAIL_SHARES: Final = (0.01, 0.003, 0.001)
+TAIL_SHARES: Final = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Shares of the events above each edge of a tail."""
 MINIMUM_TAIL_EVENTS: Final = 8.0
 """Windows that expect fewer events in a tail do not look at it."""

@@ -79,8 +79,10 @@ class Evidence:
     """The evidence of one sequence of windows against one reference. Begins at none."""
 
     def __init__(self) -> None:
-        self._log_r: dict[str, Floats] = {}
-        self._since: dict[str, list[Place]] = {}
+        self._processes: dict[type, _Processes] = {
+            Linear: _Processes(2 * len(SHIFTS)),
+            Rare: _Processes(1),
+        }
 
     def update(
         self, linear: Sequence[Linear], rare: Sequence[Rare], budget: float, place: Place
@@ -90,7 +92,7 @@ class Evidence:
         Parameters
         ----------
         linear, rare
-            What the channels say.
+            What the channels say; one that says nothing in this window stays as it was, and is left out.
         budget
             Probability of a false alarm for each window.
         place
@@ -101,41 +103,71 @@ class Evidence:
         Natural logarithm of the evidence over the level of an alarm (0 and above: an alarm), and what each
         channel adds, the most telling first.
         """
-        weights = []
-        steps: list[tuple[str, float, Floats]] = [
-            (one.name, one.share, linear_log_e(one.z, one.tolerance)) for one in linear
-        ]
-        steps += [(one.name, one.share, np.array([rare_log_e(one.p_value)])) for one in rare]
-        for name, share, log_e in steps:
-            log_r = self._log_r.get(name)
-            if log_r is None:
-                log_r, self._since[name] = np.full(len(log_e), -np.inf), [place] * len(log_e)
-            since = [place if old < 0 else known for old, known in zip(log_r, self._since[name], strict=True)]
-            log_r = np.minimum(np.logaddexp(0.0, log_r) + log_e, LOG_CAP)
-            self._log_r[name], self._since[name] = log_r, since
-            mean = float(np.logaddexp.reduce(log_r)) - float(np.log(len(log_r)))
-            log_level = mean + float(np.log(share * budget))
-            weights.append(Weight(name, log_level, since[int(np.argmax(log_r))]))
+        z, tolerance = (np.array([getattr(one, name) for one in linear]) for name in ("z", "tolerance"))
+        steps = (
+            (Linear, linear, linear_log_e(z, tolerance)),
+            (Rare, rare, rare_log_e(np.array([one.p_value for one in rare]))[:, np.newaxis]),
+        )
+        weights: list[Weight] = []
+        for kind, findings, log_e in steps:
+            names = [one.name for one in findings]
+            log_level, since = self._processes[kind].step(names, log_e, place)
+            log_level += np.log(budget * np.array([one.share for one in findings]))
+            weights += map(Weight, names, log_level.tolist(), since)
         weights.sort(key=lambda weight: -weight.log_level)
         total = float(np.logaddexp.reduce([weight.log_level for weight in weights])) if weights else -np.inf
         return total, weights
 
 
-def linear_log_e(z: float, tolerance: float) -> Floats:
+class _Processes:
+    """Shiryaev-Roberts processes of many channels, several for each, in logarithms."""
+
+    def __init__(self, each: int) -> None:
+        self._rows: dict[str, int] = {}
+        self._log_r: Floats = np.zeros((0, each))
+        self._since: npt.NDArray[np.intp] = np.zeros((0, each), dtype=np.intp)
+        self._places: list[Place] = []
+
+    def step(self, names: Sequence[str], log_e: Floats, place: Place) -> tuple[Floats, list[Place]]:
+        """Return the logarithm of each channel's mean over its processes, and since when it speaks."""
+        rows = self._rows_of(names)
+        old = self._log_r[rows]
+        self._places.append(place)
+        since = np.where(old < 0, len(self._places) - 1, self._since[rows])
+        log_r = np.minimum(np.logaddexp(0.0, old) + log_e, LOG_CAP)
+        self._log_r[rows], self._since[rows] = log_r, since
+        mean = np.logaddexp.reduce(log_r, axis=1) - np.log(log_r.shape[1])
+        leading = since[np.arange(len(rows)), np.argmax(log_r, axis=1)]
+        return mean, [self._places[index] for index in leading]
+
+    def _rows_of(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
+        new = [name for name in names if name not in self._rows]
+        if new:
+            self._rows |= {name: len(self._rows) + number for number, name in enumerate(new)}
+            more = (len(new), self._log_r.shape[1])
+            self._log_r = np.concatenate([self._log_r, np.full(more, -np.inf)])
+            self._since = np.concatenate([self._since, np.zeros(more, dtype=np.intp)])
+        return np.array([self._rows[name] for name in names], dtype=np.intp)
+
+
+def linear_log_e(z: Floats, tolerance: Floats) -> Floats:
     """Log e-values against ``|mean of z| <= tolerance``, for each shift of `SHIFTS` and either sign.
 
     ``exp(d (s z - tolerance) - d^2 / 2)``, the likelihood ratio of a mean of ``s (tolerance + d)`` to one of
-    ``s tolerance``: its mean is at most 1 for every mean within the tolerance. Shape (2 len(SHIFTS),).
+    ``s tolerance``: its mean is at most 1 for every mean within the tolerance. Both of shape (channels,); the
+    result has the shape (channels, 2 len(SHIFTS)).
     """
     shifts = np.array(SHIFTS)
-    return np.concatenate([shifts * (side - tolerance) - shifts**2 / 2 for side in (z, -z)])
+    sides = [(side - tolerance)[:, np.newaxis] * shifts - shifts**2 / 2 for side in (z, -z)]
+    log_e: Floats = np.concatenate(sides, axis=1)
+    return log_e
 
 
-def rare_log_e(p_value: float) -> float:
-    """Log e-value of a p-value: 1/2 above `INDIFFERENT`, a power of it below; over all, the mean is 1."""
-    if p_value >= INDIFFERENT:
-        return float(np.log(0.5))
-    return float(np.log(0.5 * POWER / INDIFFERENT) + (POWER - 1.0) * np.log(p_value / INDIFFERENT))
+def rare_log_e(p_value: Floats) -> Floats:
+    """Log e-values of p-values: 1/2 above `INDIFFERENT`, a power of it below; over all, the mean is 1."""
+    below = np.log(0.5 * POWER / INDIFFERENT) + (POWER - 1.0) * np.log(np.minimum(p_value / INDIFFERENT, 1.0))
+    log_e: Floats = np.where(p_value < INDIFFERENT, below, np.log(0.5))
+    return log_e
 
 
 def single_window_z(share: float, budget: float) -> float:

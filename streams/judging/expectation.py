@@ -16,6 +16,7 @@ import numpy.typing as npt
 from streams.counting.layout import Layout
 from streams.counting.summary import Summary, merge_all
 from streams.errors import ReferenceProblem
+from streams.statistics.coincidences import MarkCorrelations, mark_correlations
 
 MAX_SLICES: Final = 16
 MINIMUM_SLICE_LUMISECTIONS: Final = 8
@@ -46,6 +47,30 @@ class Slice:
     n_lumisections: int
     counts: Summary
 
+    @cached_property
+    def marks(self) -> MarkCorrelations | None:
+        """How inputs go together; None if no pairs were counted."""
+        counts = self.counts
+        if not counts.n_paired:
+            return None
+        return mark_correlations(counts.pairs, counts.layout.pair_places(), counts.n_paired)
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedMarks:
+    """How inputs should go together.
+
+    Attributes
+    ----------
+    marks
+        Shares and correlations of the marks of inputs (`streams.counting.layout.pair_threshold`).
+    size
+        Number of reference events they are worth.
+    """
+
+    marks: MarkCorrelations
+    size: float
+
 
 @dataclass(frozen=True, eq=False)
 class Expected:
@@ -65,6 +90,8 @@ class Expected:
         Number of reference events the densities are worth, in which the reference's own noise is said.
     input_size
         The same of each input. Shape (n_inputs,).
+    marks
+        How inputs should go together; None where the reference does not know.
     """
 
     inputs: Floats
@@ -73,6 +100,7 @@ class Expected:
     rate: float
     size: float
     input_size: Floats
+    marks: ExpectedMarks | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +162,7 @@ class Expectation:
             rate=min(max(rate, 0.0), 1.0),
             size=1.0 / inverse_size,
             input_size=_shares(1.0, inverse_input_size),
+            marks=_marks(parts),
         )
 
     def _weights(self, pileup: float) -> list[tuple[Slice, float]]:
@@ -144,6 +173,19 @@ class Expectation:
         share = (pileup - means[upper - 1]) / (means[upper] - means[upper - 1])
         share = float(np.clip(share, -1.0, 2.0))
         return [(self.slices[upper - 1], 1.0 - share), (self.slices[upper], share)]
+
+
+def _marks(parts: Sequence[tuple[Slice, float]]) -> ExpectedMarks | None:
+    """Interpolate correlations, not counts: between slices counts would show the pileup's own correlation."""
+    shares, correlations, inverse_size = np.zeros(0), np.zeros(0), 0.0
+    for one, weight in parts:
+        if one.marks is None:
+            return None
+        shares = weight * one.marks.shares + (shares if len(shares) else 0.0)
+        correlations = weight * one.marks.correlations + (correlations if len(correlations) else 0.0)
+        inverse_size += weight**2 / one.counts.n_paired
+    marks = MarkCorrelations(np.clip(shares, 0.0, 1.0), np.clip(correlations, -1.0, 1.0))
+    return ExpectedMarks(marks, 1.0 / inverse_size)
 
 
 def sliced(summaries: Sequence[Summary], pileups: Sequence[float]) -> Expectation:

@@ -2,7 +2,7 @@
 
 Where linear channels (`streams.judging.channels`) know what to look for, these do not: the largest
 Kolmogorov-Smirnov distance over all inputs, the place of an eta-phi map that is hottest or coldest, the
-distance of the score's distribution. Knows neither noise nor threshold.
+distance of the score's distribution, the pair of inputs that go together least as they did. Knows neither noise nor threshold.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,21 @@ import numpy.typing as npt
 
 from streams.counting.layout import ObjectMap
 from streams.counting.summary import Summary
-from streams.judging.expectation import Expected, input_totals
+from streams.judging.expectation import Expected, ExpectedMarks, input_totals
+from streams.statistics.coincidences import correlation_variances, mark_correlations, rarest_cells
 from streams.statistics.maps import scan_map
 
 INPUTS: Final = "inputs"
 MAPS: Final = "maps"
 SCORE: Final = "score"
 SCORE_SHAPE: Final = "score shape"
+CORRELATIONS: Final = "correlations"
 
-EFFECT_FLOORS: Final[Mapping[str, float]] = {INPUTS: 0.01, MAPS: 0.05, SCORE: 0.01}
-"""Family -> smallest effect that counts, however significant: a distance of distributions, or the share of a
-place's objects that is missing or too much."""
+EFFECT_FLOORS: Final[Mapping[str, float]] = {INPUTS: 0.01, MAPS: 0.05, SCORE: 0.01, CORRELATIONS: 0.02}
+"""Family -> smallest effect that counts, however significant: a distance of distributions, the share of a
+place's objects that is missing or too much, or the change of a correlation."""
+MINIMUM_CELL: Final = 20.0
+"""Two inputs are compared where each of the four cells of their marks expects so many events of a window."""
 
 Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-12
@@ -45,13 +49,14 @@ class Extreme:
     value
         Significance: a scaled distance, or an absolute pull.
     effect
-        Size, whatever the number of events: a distance in 0..1, or the share of a place's objects that is
-        too much (negative: missing).
+        Size, whatever the number of events: a distance in 0..1, the share of a place's objects that is too
+        much (negative: missing), or the change of a correlation.
     size
         Significance of an effect of 1 at this place.
     place
         Where: the name of the input, or the codes of the corner of the place that are lowest, and how
-        many codes it is wide: ``eta 12..15, phi 40..47``. Empty for the score.
+        many codes it is wide: ``eta 12..15, phi 40..47``; or two inputs: ``jet[0].eta, jet[1].eta``. Empty
+        for the score.
     """
 
     name: str
@@ -75,7 +80,7 @@ def extremes(
     expected
         What it should hold.
     floors
-        Family -> smallest effect that counts: of the inputs, one with a larger effect is preferred.
+        Family -> smallest effect that counts: of inputs and pairs, one with a larger effect is preferred.
     """
     found = [_inputs(window, expected, floors.get(INPUTS, 0.0))]
     if window.layout.own_totals:
@@ -86,6 +91,8 @@ def extremes(
         found.append(_place(entry, window.maps[cells], expected.maps[cells], expected.size))
         start += entry.size
     found.append(_score(window, expected))
+    if window.n_paired and expected.marks is not None:
+        found.append(_pair(window, expected.marks, floors.get(CORRELATIONS, 0.0)))
     return tuple(found)
 
 
@@ -170,3 +177,28 @@ def _score(window: Summary, expected: Expected) -> Extreme:
     distance = float(np.abs(np.cumsum(window.score / n - expected.score)).max())
     size = float(np.sqrt(n * m / (n + m)))
     return Extreme(SCORE_SHAPE, SCORE, "", distance * size, distance, size, "")
+
+
+def _pair(window: Summary, expected: ExpectedMarks, floor: float) -> Extreme:
+    """Take the most significant pair of those whose correlation changed by more than the floor, else of all."""
+    places = window.layout.pair_places()
+    found = mark_correlations(window.pairs, places, window.n_paired)
+    change = found.correlations - expected.marks.correlations
+    size = np.sqrt(window.n_paired * expected.size / (window.n_paired + expected.size))
+    spread = np.sqrt(correlation_variances(expected.marks, places))
+    speaks = (places[0] != places[1]) & (spread > 0)
+    speaks &= rarest_cells(expected.marks, places) * window.n_paired >= MINIMUM_CELL
+    sizes = np.divide(size, spread, out=np.zeros(len(spread)), where=speaks)
+    scaled = np.abs(change) * sizes
+    large = speaks & (np.abs(change) > floor)
+    worst = int(np.argmax(np.where(large, scaled, -1.0) if large.any() else scaled))
+    names = [window.layout.input_names[place[worst]] for place in places]
+    return Extreme(
+        name=CORRELATIONS,
+        family=CORRELATIONS,
+        object="",
+        value=float(scaled[worst]),
+        effect=float(change[worst]),
+        size=float(sizes[worst]),
+        place=", ".join(names) if speaks[worst] else "",
+    )

@@ -202,11 +202,11 @@ def _channel(
         object=channel.object,
         unit=channel.unit,
         share=shares[channel.name],
-        effect=effect,
-        error=error,
-        z=_normal(deviations, noise.dof),
-        tolerance=stays / error,
-        detectable=stays + single_window_z(shares[channel.name], yardstick.budget) * error,
+        effect=_rounded(effect),
+        error=_rounded(error),
+        z=_rounded(_normal(deviations, noise.dof)),
+        tolerance=_rounded(stays / error),
+        detectable=_rounded(stays + single_window_z(shares[channel.name], yardstick.budget) * error),
     )
 
 
@@ -218,8 +218,8 @@ def _extreme(found: Extreme, yardstick: Yardstick, share: float) -> ExtremeFindi
         family=found.family,
         object=found.object,
         share=share,
-        value=found.value,
-        effect=found.effect,
+        value=_rounded(found.value),
+        effect=_rounded(found.effect),
         place=found.place,
         p_value=noise.p_value(found.value) if abs(found.effect) > floor else 1.0,
         detectable=max(floor, min(telling / found.size, 1.0)) if found.size > 0 else 1.0,
@@ -230,3 +230,8 @@ def _normal(deviations: float, dof: int) -> float:
     """Turn deviations in units of an estimated spread into normal ones of equal probability."""
     log_p = max(float(stats.t.logsf(abs(deviations), dof)), _LOG_TINY)
     return float(np.copysign(stats.norm.isf(np.exp(log_p)), deviations))
+
+
+def _rounded(value: float) -> float:
+    """Keep six digits: findings are stored for every lumisection, and no noise is known better."""
+    return float(f"{value:.6g}")

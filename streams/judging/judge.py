@@ -26,7 +26,7 @@ from streams.store.records import AssessmentRow, ConditionsRow, ReferenceRow, Wi
 logger = logging.getLogger(__name__)
 
 CHAIN_MEMORY: Final = 2000
-"""Stored assessments that a rebuilt chain looks back on: thirteen hours, folded in a fifth of a second."""
+"""Stored assessments that a rebuilt chain looks back on: thirteen hours, folded in a second."""
 KEPT_REFERENCES: Final = 8
 
 
