@@ -2,7 +2,8 @@
 
 Where linear channels (`streams.judging.channels`) know what to look for, these do not: the largest
 Kolmogorov-Smirnov distance over all inputs, the place of an eta-phi map that is hottest or coldest, the
-distance of the score's distribution, the pair of inputs that go together least as they did. Knows neither noise nor threshold.
+distance of the score's distribution, the pair of inputs that go together least as they did. Knows neither
+noise nor threshold.
 """
 
 from collections.abc import Mapping
@@ -180,7 +181,7 @@ def _score(window: Summary, expected: Expected) -> Extreme:
 
 
 def _pair(window: Summary, expected: ExpectedMarks, floor: float) -> Extreme:
-    """Take the most significant pair of those whose correlation changed by more than the floor, else of all."""
+    """Take the most significant pair of those whose change is above the floor, else of all."""
     places = window.layout.pair_places()
     found = mark_correlations(window.pairs, places, window.n_paired)
     change = found.correlations - expected.marks.correlations
