@@ -22,10 +22,11 @@ from daemon.settings import Site
 from streams.conditions import Conditions, decode_conditions
 from streams.contracts.contract import InputSpec
 from streams.counting.codec import decode_summary
-from streams.counting.layout import score_bin_edges
+from streams.counting.layout import Layout, score_bin_edges
 from streams.counting.summary import Summary
 from streams.errors import StreamsError
 from streams.judging.assessment import Assessment
+from streams.judging.expectation import Expected
 from streams.judging.extremes import ks_distances
 from streams.judging.reference import Reference, decode_reference
 from streams.store.database import read_session
@@ -115,17 +116,18 @@ class Evidence:
         self, model: str, run: int, lumisection: int, package: str, inputs: tuple[str, ...]
     ) -> Mapping[str, MeanPair]:
         """Compute the means of inputs in a window and in its reference, where counts exist."""
-        pair = self._pair(model, run, lumisection, package)
+        pair = self._compared(model, run, lumisection, package)
         contract = self._site.models[model].contract
         if pair is None or pair[0].contract_hash != contract.hash:
             return {}
-        window, reference = pair
+        window, foreseen = pair
         means = {}
         for name in inputs:
             if name in contract.input_names:
                 index = contract.input_index(name)
                 spec = contract.inputs[index]
-                actual, expected = (_mean(counts.codes(index), spec) for counts in (window, reference.counts))
+                actual = _mean(window.codes(index), spec)
+                expected = _mean(_expected_codes(window.layout, foreseen, index), spec)
                 above_zero = spec.minimum >= 0 and spec.minimum * spec.lsb + spec.origin >= 0
                 means[name] = MeanPair(actual, expected, spec.unit, spec.wrap is None and above_zero)
         return means
@@ -140,20 +142,20 @@ class Evidence:
         tuple of Overlay and str, or None
             None when window or reference are gone, or the quantity is not in the contract.
         """
-        pair = self._pair(model, run, lumisection, package)
+        pair = self._compared(model, run, lumisection, package)
         contract = self._site.models[model].contract
         if pair is None or pair[0].contract_hash != contract.hash:
             return None
-        window, reference = pair
+        window, expected = pair
         if quantity == SCORE:
-            return _score_overlay(window, reference.counts), "octaves, log2(1 + raw score)"
+            return _score_overlay(window, expected), "octaves, log2(1 + raw score)"
         if quantity not in contract.input_names:
             return None
         index = contract.input_index(quantity)
         spec = contract.inputs[index]
         counts = overlay(
             window.codes(index),
-            reference.counts.codes(index),
+            _expected_codes(window.layout, expected, index),
             minimum=spec.minimum,
             lsb=spec.lsb,
             origin=spec.origin,
@@ -193,14 +195,13 @@ class Evidence:
         return HeatMap(tuple(lumisections), tuple(contract.input_names), matrix)
 
     def _distance(self, one: Assessment) -> npt.NDArray[np.float64] | None:
-        pair = self._pair(one.model, one.run, one.lumisection, one.package)
-        pileup = one.pileup if one.pileup_fitted is None else one.pileup_fitted
-        if pair is None or pileup is None or pair[0].layout != pair[1].expectation.layout:
-            return None
-        return ks_distances(pair[0], pair[1].expectation.at(pileup))[0]
+        pair = self._compared(one.model, one.run, one.lumisection, one.package)
+        return None if pair is None else ks_distances(*pair)[0]
 
-    def _pair(self, model: str, run: int, lumisection: int, package: str) -> tuple[Summary, Reference] | None:
-        """Find a window and the reference it was judged against."""
+    def _compared(
+        self, model: str, run: int, lumisection: int, package: str
+    ) -> tuple[Summary, Expected] | None:
+        """Find a window, and what the reference it was judged against expects at its pileup."""
         with read_session(self._engine) as session:
             row = session.exec(
                 select(WindowRow.id, WindowRow.n_events).where(
@@ -217,9 +218,10 @@ class Evidence:
                 .where(AssessmentRow.window_id == row[0])
                 .order_by(col(AssessmentRow.id).desc())
             ).first()
-        reference_id = None if judged is None else Assessment.model_validate_json(judged).reference_id
-        if reference_id is None:
+        assessment = None if judged is None else Assessment.model_validate_json(judged)
+        if assessment is None or assessment.reference_id is None:
             return None
+        reference_id = assessment.reference_id
         try:
             window = self._counts.get(("window", *row), lambda: self._read_window(row[0]))
             reference = self._counts.get(
@@ -227,7 +229,9 @@ class Evidence:
             )
         except StreamsError:
             return None
-        return None if window is None or reference is None else (window, reference)
+        if window is None or reference is None or window.layout != reference.expectation.layout:
+            return None
+        return window, reference.expectation.at(_pileup(assessment, reference))
 
     def _read_window(self, window_id: int | None) -> Summary | None:
         with read_session(self._engine) as session:
@@ -261,18 +265,34 @@ class _Memory:
         return value
 
 
-def _mean(counts: npt.NDArray[np.int64], spec: InputSpec) -> float:
+def _pileup(assessment: Assessment, reference: Reference) -> float:
+    """Return the pileup a window was judged at; where its conditions never came, the reference's mean."""
+    known = assessment.pileup if assessment.pileup_fitted is None else assessment.pileup_fitted
+    slices = reference.expectation.slices
+    sizes = [one.counts.n_events for one in slices]
+    return float(np.average([one.pileup for one in slices], weights=sizes)) if known is None else known
+
+
+def _expected_codes(layout: Layout, expected: Expected, index: int) -> npt.NDArray[np.float64]:
+    """Return the reference's entries of every code of an input, as many as its densities are worth."""
+    bins = slice(layout.starts[index] + 1, layout.starts[index + 1] - 1)
+    counts: npt.NDArray[np.float64] = expected.inputs[bins] * expected.input_size[index]
+    return counts
+
+
+def _mean(counts: npt.NDArray[np.int64] | npt.NDArray[np.float64], spec: InputSpec) -> float:
     """Compute the mean in physical units, missing objects included as code 0."""
-    total = int(counts.sum())
+    total = float(counts.sum())
     codes = spec.minimum + np.arange(counts.size)
     mean_code = float(np.dot(counts, codes)) / total if total else 0.0
     return float(mean_code * spec.lsb + spec.offset * spec.lsb / 2**spec.shift + spec.origin)
 
 
-def _score_overlay(window: Summary, reference: Summary) -> Overlay:
+def _score_overlay(window: Summary, expected: Expected) -> Overlay:
     """Bin scores on a logarithmic axis: 8 bins per factor of two."""
     edges = np.log2(1.0 + score_bin_edges().astype(np.float64))
     steps = np.floor(edges[:-1] * 8).astype(np.int64)
     size = int(steps.max()) + 1
-    binned = [np.bincount(steps, weights=part.score[1:], minlength=size) for part in (window, reference)]
+    both = (window.score[1:], expected.score[1:] * expected.size)
+    binned = [np.bincount(steps, weights=part, minlength=size) for part in both]
     return overlay(*binned, minimum=0, lsb=1 / 8)

@@ -107,7 +107,7 @@ def overlay(
         window_error=np.sqrt(binned_window),
         expected_error=np.sqrt(binned_reference) * scale,
         n_window=int(window.sum()),
-        n_reference=int(reference.sum()),
+        n_reference=round(float(reference.sum())),
     )
 
 

@@ -179,7 +179,7 @@ def build(
     package: Annotated[Path, typer.Option(help="Firmware package (.lwpkg) that scores the events.")],
     site: SiteOption = DEFAULT_SITE,
     lumisections: Annotated[
-        int, typer.Option(help="How many; half of them calibrate the thresholds.", min=1)
+        int, typer.Option(help="How many; held out in turn, they calibrate the noise.", min=1)
     ] = 60,
     events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
     pileup: Annotated[float, typer.Option(help="Pileup that the lumisections stand for.", min=0)] = 50.0,

@@ -17,6 +17,7 @@ from streams.events.batch import decode_batch
 from streams.integrity import IntegrityResult
 from streams.judging import verdict
 from streams.judging.assessment import InputShift
+from streams.judging.rate_chart import RateChart
 from streams.judging.verdict import State, Verdict
 from streams.topics import TOPICS
 from tests.support.hostile import CONTRACT_PATH
@@ -61,6 +62,7 @@ def test_fields_are_those_of_the_code_and_required_where_it_says_so(title, model
 def test_parts_of_a_verdict_are_those_of_the_code():
     rows = {row[0].strip("`"): row for row in table(section("Verdict"), "field")}
     assert re.findall(r"`(\w+)`", rows["worst_inputs"][3]) == list(InputShift.model_fields)
+    assert re.findall(r"`(\w+)`", rows["rate_chart"][3]) == list(RateChart.model_fields)
     assert re.findall(r"`(\w+)`", rows["integrity"][3]) == list(IntegrityResult.model_fields)
     assert re.findall(r"`(\w+)`", rows["state"][1]) == [state.value for state in State]
 

@@ -64,7 +64,7 @@ def test_means_show_the_gain_that_was_applied(evidence):
 def test_an_overlay_holds_all_events_of_window_and_reference(evidence, quantity):
     counts, unit = evidence.overlay(MODEL, RUN, 42, OLD, quantity)
 
-    assert (counts.n_window, counts.n_reference) == (4000, 8 * 4000)
+    assert (counts.n_window, counts.n_reference) == (4000, 16 * 4000)
     assert counts.window.sum() == pytest.approx(4000, rel=0.01)
     assert unit or quantity == "muon[0].eta"
 
