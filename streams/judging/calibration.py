@@ -19,7 +19,7 @@ from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
 from streams.judging.channels import Design, design
 from streams.judging.expectation import Expectation, sliced
-from streams.judging.extremes import extremes
+from streams.judging.extremes import CORRELATIONS, extremes
 from streams.judging.pileup_fit import fit_pileup, pileup_shift
 from streams.statistics.tails import MINIMUM_VALUES, gumbel_tail
 
@@ -54,21 +54,31 @@ class ChannelNoise(BaseModel):
 
 
 class ExtremeNoise(BaseModel):
-    """Distribution of an extreme in control: Gumbel's, its scale raised to an upper bound."""
+    """Distribution of an extreme in control: Gumbel's, its scale raised to an upper bound.
+
+    Attributes
+    ----------
+    squared
+        `location` and `scale` are those of the squared value. The square of a normal pull has an exponential
+        tail, so that of the largest of many has Gumbel's; the largest itself is rarer than that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     family: str
     location: float
     scale: float = Field(gt=0)
+    squared: bool = False
 
     def p_value(self, value: float) -> float:
         """Return the probability that an in-control window shows this value or more; never 0."""
-        return max(float(stats.gumbel_r.sf(value, self.location, self.scale)), 1e-30)
+        taken = value**2 if self.squared else value
+        return max(float(stats.gumbel_r.sf(taken, self.location, self.scale)), 1e-30)
 
     def value_at(self, probability: float) -> float:
         """Return the value that an in-control window exceeds with this probability."""
-        return float(stats.gumbel_r.isf(probability, self.location, self.scale))
+        value = float(stats.gumbel_r.isf(probability, self.location, self.scale))
+        return float(np.sqrt(max(value, 0.0))) if self.squared else value
 
 
 class Calibration(BaseModel):
@@ -219,5 +229,6 @@ def _channel(strays: _Strays, index: int) -> ChannelNoise | None:
 def _tail(family: str, values: Floats) -> ExtremeNoise | None:
     if len(values) < MINIMUM_VALUES or not np.ptp(values) > 0:
         return None
-    tail = gumbel_tail(values)
-    return ExtremeNoise(family=family, location=tail.location, scale=tail.scale)
+    squared = family == CORRELATIONS
+    tail = gumbel_tail(values**2 if squared else values)
+    return ExtremeNoise(family=family, location=tail.location, scale=tail.scale, squared=squared)

@@ -126,8 +126,8 @@ class Reference:
         text = json.dumps(self.header.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode())
         for one in self.expectation.slices:
-            digest.update(f"{one.counts.n_events},{one.counts.n_accept}".encode())
-            for array in (one.counts.inputs, one.counts.score, one.counts.maps):
+            digest.update(f"{one.counts.n_events},{one.counts.n_accept},{one.counts.n_paired}".encode())
+            for array in (one.counts.inputs, one.counts.score, one.counts.maps, one.counts.pairs):
                 digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 
