@@ -208,11 +208,19 @@ def _nonempty(channel: Channel, rows: list[_Row]) -> Iterator[tuple[Channel, lis
 def _present(contract: Contract, pooled: Summary, spec: InputSpec) -> Floats:
     """Count an input, flow bins included, without what missing objects fill."""
     counts = pooled.histogram(contract.input_index(spec.name)).astype(np.float64)
-    return np.where(_is_there(contract, pooled, spec), counts, 0.0)
+    return np.where(there_bins(contract, pooled, spec), counts, 0.0)
 
 
-def _is_there(contract: Contract, pooled: Summary, spec: InputSpec) -> npt.NDArray[np.bool_]:
-    """Tell the bins of objects that are there from the one that missing ones fill, where there are any."""
+def there_bins(contract: Contract, pooled: Summary, spec: InputSpec) -> npt.NDArray[np.bool_]:
+    """Tell the bins of objects that are there from the one that missing ones fill, where there are any.
+
+    Parameters
+    ----------
+    pooled
+        All events of a reference: where no object is missing in any, all bins are of objects.
+    spec
+        The input; the result has one entry for each of its bins, flow bins included.
+    """
     index = contract.input_index(spec.name)
     there = np.ones(len(pooled.histogram(index)), dtype=np.bool_)
     presence = int(contract.presence[index])
@@ -248,7 +256,7 @@ def _gain(contract: Contract, pooled: Summary, slots: list[InputSpec]) -> list[_
             contract,
             pooled.layout,
             spec,
-            np.where(_is_there(contract, pooled, spec), (value - mean) * scale, 0.0),
+            np.where(there_bins(contract, pooled, spec), (value - mean) * scale, 0.0),
         )
         for spec, counts, value in parts
         if scale > 0 and np.count_nonzero(counts) > 1
@@ -265,7 +273,7 @@ def _mean(contract: Contract, pooled: Summary, slots: list[InputSpec]) -> list[_
     for (spec, counts), value in zip(parts, values, strict=True):
         if np.count_nonzero(counts) < 2:
             continue
-        weights = np.where(_is_there(contract, pooled, spec), (value - mean) * pooled.n_events / total, 0.0)
+        weights = np.where(there_bins(contract, pooled, spec), (value - mean) * pooled.n_events / total, 0.0)
         rows.append(_row(contract, pooled.layout, spec, weights))
     return rows
 

@@ -176,6 +176,12 @@ def single_window_z(share: float, budget: float) -> float:
     return min(needed / shift + shift / 2 for shift in SHIFTS)
 
 
+def single_window_p(share: float, budget: float) -> float:
+    """Return the p-value of an extreme at which one window alone is an alarm."""
+    beyond = (float(np.log(1 / (share * budget))) - float(np.log(0.5 * POWER / INDIFFERENT))) / (1.0 - POWER)
+    return INDIFFERENT * float(np.exp(-max(beyond, 0.0)))
+
+
 def detectable_z(share: float, budget: float, n_windows: int, power: float) -> float:
     """Return the persistent shift, in standard deviations beyond its tolerance, found in so many windows.
 

@@ -40,7 +40,7 @@ class ChannelFinding(BaseModel):
     effect, error
         The difference and its standard deviation in control, in `unit` (a ratio where it is empty).
     z
-        `effect` in standard normal deviations.
+        `effect` in deviations; those beyond the tolerance are standard normal ones.
     tolerance
         How large a bias that stays may be, in deviations.
     detectable
@@ -196,6 +196,7 @@ def _channel(
     stays = BIAS_DEVIATIONS * float(np.hypot(own, noise.bias))
     if channel.family == RATE:
         stays = max(stays, yardstick.rate_band)
+    tolerance = stays / error
     return ChannelFinding(
         name=channel.name,
         family=channel.family,
@@ -204,8 +205,8 @@ def _channel(
         share=shares[channel.name],
         effect=_rounded(effect),
         error=_rounded(error),
-        z=_rounded(_normal(deviations, noise.dof)),
-        tolerance=_rounded(stays / error),
+        z=_rounded(_standardised(deviations, tolerance, noise.dof)),
+        tolerance=_rounded(tolerance),
         detectable=_rounded(stays + single_window_z(shares[channel.name], yardstick.budget) * error),
     )
 
@@ -224,6 +225,19 @@ def _extreme(found: Extreme, yardstick: Yardstick, share: float) -> ExtremeFindi
         p_value=noise.p_value(found.value) if abs(found.effect) > floor else 1.0,
         detectable=max(floor, min(telling / found.size, 1.0)) if found.size > 0 else 1.0,
     )
+
+
+def deviations_of(z: float, dof: int) -> float:
+    """Return the deviations, in units of an estimated spread, that are as rare as a normal `z` from 0 on."""
+    return float(stats.t.isf(stats.norm.sf(z), dof))
+
+
+def _standardised(deviations: float, tolerance: float, dof: int) -> float:
+    """Standardise what lies beyond the tolerance: only that is noise, however large the tolerance is."""
+    excess = abs(deviations) - tolerance
+    if excess <= 0:
+        return deviations
+    return float(np.copysign(tolerance + _normal(excess, dof), deviations))
 
 
 def _normal(deviations: float, dof: int) -> float:
