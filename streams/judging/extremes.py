@@ -2,21 +2,28 @@
 
 Where linear channels (`streams.judging.channels`) know what to look for, these do not: the largest
 Kolmogorov-Smirnov distance over all inputs, the place of an eta-phi map that is hottest or coldest, the
-distance of the score's distribution, the pair of inputs that go together least as they did. Knows neither
-noise nor threshold.
+distance of the score's distribution, the two inputs that go together least as they did, and the two that
+look swapped. Knows neither noise nor threshold.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.counting.layout import ObjectMap
+from streams.counting.layout import Layout, ObjectMap
 from streams.counting.summary import Summary
 from streams.judging.expectation import Expected, ExpectedMarks, input_totals
-from streams.statistics.coincidences import correlation_variances, mark_correlations, rarest_cells
+from streams.statistics.coincidences import (
+    correlation_variances,
+    mark_correlations,
+    rarest_cells,
+    swapped_marks,
+)
 from streams.statistics.maps import scan_map
 
 INPUTS: Final = "inputs"
@@ -27,12 +34,18 @@ CORRELATIONS: Final = "correlations"
 
 EFFECT_FLOORS: Final[Mapping[str, float]] = {INPUTS: 0.01, MAPS: 0.05, SCORE: 0.01, CORRELATIONS: 0.02}
 """Family -> smallest effect that counts, however significant: a distance of distributions, the share of a
-place's objects that is missing or too much, or the change of a correlation."""
+place's objects that is missing or too much, the change of a correlation, or the share of swapped events."""
+SWAPPED: Final = "swapped inputs"
 MINIMUM_CELL: Final = 20.0
 """Two inputs are compared where each of the four cells of their marks expects so many events of a window."""
+VISIBLE_SWAP: Final = 5.0
+"""Swaps are looked for where a whole one is so many standard deviations."""
+HIDDEN_SWAP: Final = 3.0
+"""Swaps that change the share of marked events by more standard deviations are left to the histograms."""
 
 Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-12
+_SLOT: Final = re.compile(r"\[[0-9]+\]")
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Extreme:
         Significance: a scaled distance, or an absolute pull.
     effect
         Size, whatever the number of events: a distance in 0..1, the share of a place's objects that is too
-        much (negative: missing), or the change of a correlation.
+        much (negative: missing), the change of a correlation, or the share of events with two inputs swapped.
     size
         Significance of an effect of 1 at this place.
     place
@@ -93,7 +106,7 @@ def extremes(
         start += entry.size
     found.append(_score(window, expected))
     if window.n_paired and expected.marks is not None:
-        found.append(_pair(window, expected.marks, floors.get(CORRELATIONS, 0.0)))
+        found += _correlations(window, expected.marks, floors.get(CORRELATIONS, 0.0))
     return tuple(found)
 
 
@@ -180,26 +193,52 @@ def _score(window: Summary, expected: Expected) -> Extreme:
     return Extreme(SCORE_SHAPE, SCORE, "", distance * size, distance, size, "")
 
 
-def _pair(window: Summary, expected: ExpectedMarks, floor: float) -> Extreme:
-    """Take the most significant pair of those whose change is above the floor, else of all."""
-    places = window.layout.pair_places()
+def _correlations(window: Summary, expected: ExpectedMarks, floor: float) -> Iterator[Extreme]:
+    """Take the pair whose correlation changed most significantly, and the one that looks exchanged."""
+    layout, marks = window.layout, expected.marks
+    places = layout.pair_places()
     found = mark_correlations(window.pairs, places, window.n_paired)
-    change = found.correlations - expected.marks.correlations
-    size = np.sqrt(window.n_paired * expected.size / (window.n_paired + expected.size))
-    spread = np.sqrt(correlation_variances(expected.marks, places))
-    speaks = (places[0] != places[1]) & (spread > 0)
-    speaks &= rarest_cells(expected.marks, places) * window.n_paired >= MINIMUM_CELL
-    sizes = np.divide(size, spread, out=np.zeros(len(spread)), where=speaks)
-    scaled = np.abs(change) * sizes
-    large = speaks & (np.abs(change) > floor)
+    change = found.correlations - marks.correlations
+    variance = correlation_variances(marks, places) * (1 / window.n_paired + 1 / expected.size)
+    speaks = (places[0] != places[1]) & (variance > 0)
+    speaks &= rarest_cells(marks, places) * window.n_paired >= MINIMUM_CELL
+    weights = np.divide(1.0, variance, out=np.zeros(len(variance)), where=speaks)
+    yield _pair(CORRELATIONS, layout, change, np.sqrt(weights), floor)
+    share, sizes = swapped_marks(change, weights, marks.correlations, places, layout.n_inputs)
+    wanted = (sizes >= VISIBLE_SWAP) & _interchangeable(layout, marks.shares, window.n_paired)
+    yield _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(wanted, sizes, 0.0), floor)
+
+
+def _interchangeable(layout: Layout, shares: Floats, n_events: int) -> npt.NDArray[np.bool_]:
+    """Tell which pairs are one quantity of two slots, marked about equally often: shape (n_pairs,)."""
+    first, second = layout.pair_places()
+    mean = (shares[first] + shares[second]) / 2
+    error = np.sqrt(2 * mean * (1 - mean) / n_events)
+    kinds = _kinds(layout.input_names)
+    alike: npt.NDArray[np.bool_] = np.abs(shares[first] - shares[second]) <= HIDDEN_SWAP * error
+    return alike & (kinds[first] == kinds[second])
+
+
+@lru_cache(maxsize=16)
+def _kinds(input_names: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    """Return one number for all slots of a quantity, ``jet[0].eta, jet[1].eta, ...``; shape (n_inputs,)."""
+    names = [_SLOT.sub("", name) for name in input_names]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.intp)
+
+
+def _pair(name: str, layout: Layout, effects: Floats, sizes: Floats, floor: float) -> Extreme:
+    """Take the most significant pair of those whose effect is above the floor, else of all."""
+    scaled = np.abs(effects) * sizes
+    large = (sizes > 0) & (np.abs(effects) > floor)
     worst = int(np.argmax(np.where(large, scaled, -1.0) if large.any() else scaled))
-    names = [window.layout.input_names[place[worst]] for place in places]
+    names = [layout.input_names[place[worst]] for place in layout.pair_places()]
     return Extreme(
-        name=CORRELATIONS,
+        name=name,
         family=CORRELATIONS,
         object="",
         value=float(scaled[worst]),
-        effect=float(change[worst]),
+        effect=float(effects[worst]),
         size=float(sizes[worst]),
-        place=", ".join(names) if speaks[worst] else "",
+        place=", ".join(names) if sizes[worst] > 0 else "",
     )

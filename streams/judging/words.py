@@ -2,7 +2,7 @@
 
 from streams.judging.assessment import Assessment
 from streams.judging.channels import RATE
-from streams.judging.extremes import CORRELATIONS, INPUTS
+from streams.judging.extremes import CORRELATIONS, INPUTS, SWAPPED
 from streams.judging.findings import ChannelFinding, ExtremeFinding
 
 
@@ -48,6 +48,8 @@ def _finding(assessment: Assessment, one: ChannelFinding | ExtremeFinding) -> st
         shift = next((each for each in assessment.worst_inputs if each.name == one.place), None)
         mean = f" (mean {shift.mean_shift_lsb:+.2f} LSB)" if shift is not None else ""
         return f"inputs disagree, worst {one.place}{mean}"
+    if one.name == SWAPPED:
+        return f"{one.place.replace(', ', ' and ')} look swapped in {one.effect:.0%} of the events"
     if one.family == CORRELATIONS:
         return f"correlation of {one.place.replace(', ', ' and ')} changed by {one.effect:+.3f}"
     place = f" at {one.place}" if one.place else f" differs by {one.effect:.3f}"

@@ -76,3 +76,46 @@ def rarest_cells(expected: MarkCorrelations, places: tuple[Places, Places]) -> F
     both = one * other + expected.correlations * spread[first] * spread[second]
     rarest: Floats = np.minimum.reduce([both, one - both, other - both, 1.0 - one - other + both])
     return np.maximum(rarest, 0.0)
+
+
+def swapped_marks(
+    change: Floats, weights: Floats, expected: Floats, places: tuple[Places, Places], n_marks: int
+) -> tuple[Floats, Floats]:
+    """Look for two marks that were exchanged: a matched filter over all their correlations.
+
+    An exchange of marks i and j gives i's correlation with every other k to j, and j's to i. Projecting the
+    changes on that is the most powerful test of it if the changes are independent and normal (Turin, IRE
+    Transactions on Information Theory 6, 311, 1960).
+
+    Parameters
+    ----------
+    change
+        Correlations less expected ones, shape (pairs,).
+    weights
+        Inverse variance of each change, 0 for those not to be used. Shape (pairs,).
+    expected
+        The expected correlations, shape (pairs,).
+    n_marks
+        Number of marks, d.
+
+    Returns
+    -------
+    Of each two marks the share of the events in which they look exchanged, 0 where that cannot be seen, and
+    its inverse standard deviation: shape (pairs,) each.
+    """
+    used = np.where(places[0] != places[1], weights, 0.0)
+    w, wc, r = (np.zeros((n_marks, n_marks)) for _ in range(3))
+    for matrix, values in (
+        (w, used),
+        (wc, used * change),
+        (r, np.where(places[0] != places[1], expected, 0.0)),
+    ):
+        matrix[places] = values
+        matrix.T[places] = values
+    along = wc @ r
+    along = along + along.T - np.diag(along)[:, np.newaxis] - np.diag(along) + 2 * wc * r
+    square, cross, own = w @ r**2, (w * r) @ r, (w * r**2).sum(axis=1)
+    norm = square + square.T - 2 * (cross + cross.T) + own[:, np.newaxis] + own - 2 * w * r**2
+    norm = np.where(places[0] != places[1], np.maximum(norm[places], 0.0), 0.0)
+    share = np.divide(along[places], norm, out=np.zeros(len(norm)), where=norm > 0)
+    return share, np.sqrt(norm)
