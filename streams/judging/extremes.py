@@ -215,8 +215,9 @@ def _interchangeable(layout: Layout, shares: Floats, n_events: int) -> npt.NDArr
     mean = (shares[first] + shares[second]) / 2
     error = np.sqrt(2 * mean * (1 - mean) / n_events)
     kinds = _kinds(layout.input_names)
-    alike: npt.NDArray[np.bool_] = np.abs(shares[first] - shares[second]) <= HIDDEN_SWAP * error
-    return alike & (kinds[first] == kinds[second])
+    alike = np.abs(shares[first] - shares[second]) <= HIDDEN_SWAP * error
+    result: npt.NDArray[np.bool_] = alike & (kinds[first] == kinds[second])
+    return result
 
 
 @lru_cache(maxsize=16)
