@@ -75,6 +75,10 @@ class ReferenceProblem(StreamsError):  # noqa: N818 - `ReferenceError` is Python
     """A reference cannot be built, read or found."""
 
 
+class BacktestError(StreamsError):
+    """A backtest cannot answer what it is asked."""
+
+
 class RecorderError(StreamsError):
     """Recent events cannot be kept or found."""
 

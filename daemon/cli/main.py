@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from daemon.cli import data, dead_letters, demo, firmware, histograms, incidents, lineage, services
+from daemon.cli import backtest, data, dead_letters, demo, firmware, histograms, incidents, lineage, services
 from daemon.cli.output import err
 from daemon.errors import CheckFailed, DaemonError, DatabaseUnusable
 from hw.errors import HardwareError
@@ -46,6 +46,7 @@ app.add_typer(services.config, name="config")
 app.command()(data.convert)
 app.command(epilog=data.effects_help())(data.replay)
 app.command()(histograms.watch)
+app.command(epilog=data.effects_help())(backtest.backtest)
 app.command("dead-letters")(dead_letters.dead_letters)
 data.references.command()(histograms.from_histograms)
 app.add_typer(data.references, name="reference")
