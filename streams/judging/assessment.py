@@ -33,6 +33,8 @@ from streams.statistics.budgets import share_budget
 from streams.statistics.rates import rate_pull
 
 N_WORST_INPUTS: Final = 5
+FEWEST_EVENTS: Final = 100
+"""Means of fewer events are not nearly normal, whatever a site asks for."""
 
 
 class AssessmentSettings(BaseModel):
@@ -41,7 +43,7 @@ class AssessmentSettings(BaseModel):
     Attributes
     ----------
     minimum_events
-        Windows with fewer are `insufficient`.
+        Windows with fewer are `insufficient`, and those with fewer than `FEWEST_EVENTS` always.
     rate_band
         Relative deviation of the accept rate that is tolerated, however significant.
     pileup_margin
@@ -284,13 +286,11 @@ def _judgeable(
     if missing:
         return no, f"Out of the run: {', '.join(missing)}."
     if not reference.header.covers(conditions.pileup, settings.pileup_margin):
-        known = ", ".join(f"{low:.1f} to {high:.1f}" for low, high in reference.header.covered)
+        known = reference.header.coverage
         return no, f"Pileup {conditions.pileup:.1f} is outside of the reference's {known}."
-    if window.n_events < max(settings.minimum_events, 1):
-        return (
-            Judgement.INSUFFICIENT,
-            f"{window.n_events} events are fewer than the {settings.minimum_events} needed.",
-        )
+    needed = max(settings.minimum_events, FEWEST_EVENTS)
+    if window.n_events < needed:
+        return Judgement.INSUFFICIENT, f"{window.n_events} events are fewer than the {needed} needed."
     return Judgement.JUDGED, ""
 
 

@@ -28,6 +28,10 @@ MINIMUM_FILLS: Final = 3
 BLOCKS: Final = 4
 BLOCK_LUMISECTIONS: Final = 4
 MINIMUM_DOF: Final = 4
+NO_SCATTER: Final = 1e-6
+"""A variance of so little of what counting gives is no scatter of data, but of rounding: they are copies."""
+ROUNDING: Final = 1e-3
+"""Extremes, in deviations, that differ by no more are copies too."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -218,7 +222,7 @@ def _channel(strays: _Strays, index: int) -> ChannelNoise | None:
         np.bincount(cell, values, n_cells) / np.maximum(size, 1) for values in (effect, noise, own)
     )
     square = float(((effect - mean[cell]) ** 2 / noise).sum()) / dof
-    if square <= 0:
+    if square < NO_SCATTER:
         return None
     several = size >= 2
     stays = mean**2 - square * (mean_noise / np.maximum(size, 1) + mean_own)
@@ -227,7 +231,7 @@ def _channel(strays: _Strays, index: int) -> ChannelNoise | None:
 
 
 def _tail(family: str, values: Floats) -> ExtremeNoise | None:
-    if len(values) < MINIMUM_VALUES or not np.ptp(values) > 0:
+    if len(values) < MINIMUM_VALUES or not np.ptp(values) > ROUNDING:
         return None
     squared = family == CORRELATIONS
     tail = gumbel_tail(values**2 if squared else values)

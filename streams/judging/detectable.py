@@ -183,7 +183,7 @@ def _check(reference: Reference, contract: Contract, n_events: int, pileup: floa
             f"not {contract.hash[:12]}: give the contract it was made under"
         )
     if not reference.header.covers(pileup, 0.0):
-        known = ", ".join(f"{low:.1f} to {high:.1f}" for low, high in reference.header.covered)
+        known = reference.header.coverage
         raise ReferenceProblem(f"pileup {pileup:.1f} is outside of the reference's {known}: give one inside")
     if n_events < 1:
         raise ReferenceProblem(f"a window of {n_events} events shows nothing: give 1 or more")

@@ -152,9 +152,14 @@ class Expectation:
                 maps += counts.maps * (weight / counts.n_events)
                 rate += weight * counts.n_accept / counts.n_events
             inverse_size += weight**2 / counts.n_events
-        if len(parts) > 1:  # an extrapolation may leave a rare bin below zero
+        if (
+            len(parts) > 1
+        ):  # an extrapolation may leave a rare bin below zero: what is left still adds up to 1
             for array in (inputs, score, maps):
                 np.maximum(array, 0.0, out=array)
+            sums = np.add.reduceat(inputs, np.array(self.layout.starts[:-1]))
+            inputs *= np.repeat(_shares(1.0, sums), np.diff(self.layout.starts))
+            score *= _shares(1.0, np.array([score.sum()]))
         return Expected(
             inputs=inputs,
             score=score,

@@ -28,9 +28,12 @@ from streams.judging.extremes import EFFECT_FLOORS
 VERSION: Final = 2
 MINIMUM_LUMISECTIONS: Final = 16
 """Fewest lumisections of a reference: with less, a calibration says more about luck than about noise."""
+MINIMUM_EVENTS: Final = 1000
+"""Fewest events of a reference, all lumisections together: with less, no tail of anything is known."""
 DEFAULT_BUDGET: Final = 1e-3
 MAX_REFERENCE_BYTES: Final = 64 * 1024 * 1024
 LUMISECTIONS_PER_DAY: Final = 86400 / 23.3104
+TOLD_RANGES: Final = 4
 
 
 class SliceHeader(BaseModel):
@@ -99,6 +102,15 @@ class ReferenceHeader(BaseModel):
     def false_alarms_per_day(self) -> float:
         """Most false alarms to expect in a day of stable beams."""
         return self.budget * LUMISECTIONS_PER_DAY
+
+    @property
+    def coverage(self) -> str:
+        """The covered ranges for people: ``20.0 to 34.5, 41.0``; of many, how many there are."""
+        if len(self.covered) > TOLD_RANGES:
+            return f"{len(self.covered)} ranges from {self.pileup_minimum:.1f} to {self.pileup_maximum:.1f}"
+        return ", ".join(
+            f"{low:.1f} to {high:.1f}" if low < high else f"{low:.1f}" for low, high in self.covered
+        )
 
     def covers(self, pileup: float, margin: float) -> bool:
         """Whether a pileup lies in a covered range, or no further than a margin from one."""
@@ -199,7 +211,7 @@ def build_reference(
     Raises
     ------
     ReferenceProblem
-        Too few lumisections, or they do not belong together.
+        Too few lumisections or events, they do not belong together, or nothing in them scatters.
     """
     _check_parts(summaries, contract)
     if len(pileups) != len(summaries):
@@ -214,6 +226,18 @@ def build_reference(
             f"give {MINIMUM_LUMISECTIONS} or more"
         )
     expectation = sliced(summaries, pileups)
+    n_events = expectation.pooled.n_events
+    if n_events < MINIMUM_EVENTS:
+        raise ReferenceProblem(
+            f"{n_events} events in all lumisections are too few for a reference: "
+            f"give {MINIMUM_EVENTS} or more"
+        )
+    calibration = calibrate(summaries, pileups, contract)
+    if not calibration.channels and not calibration.extremes:
+        raise ReferenceProblem(
+            "nothing scatters from lumisection to lumisection, so nothing can be judged: give lumisections "
+            "that are no copies of each other, with inputs that are not constant"
+        )
     header = ReferenceHeader(
         model=summaries[0].model,
         contract_hash=contract.hash,
@@ -222,7 +246,7 @@ def build_reference(
         n_lumisections=len(summaries),
         covered=covered_ranges(pileups),
         slices=_slice_headers(expectation),
-        calibration=calibrate(summaries, pileups, contract),
+        calibration=calibration,
         effect_floors={family: float(floor) for family, floor in effect_floors.items()},
         budget=budget_per_lumisection,
         built_from=built_from,
