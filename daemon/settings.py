@@ -21,6 +21,7 @@ from daemon.errors import SettingsError
 from daemon.kafka_settings import KafkaSettings
 from daemon.toml_files import explain, merge, origin, read_toml
 from streams.broker.security import KafkaSecurity
+from streams.conditions import Matchable
 from streams.contracts.contract import Contract, load_contract
 from streams.errors import StreamsError
 
@@ -152,6 +153,7 @@ class WatchSettings(_Section):
     false_alarm_budget: float = Field(default=1e-3, gt=0, lt=1)  # per lumisection, all families together
     rate_band: float = Field(default=0.10, gt=0, lt=1)  # relative deviation of the accept rate people accept
     integrity_tolerance: float = Field(default=1e-4, ge=0, lt=1)  # events that may differ from the emulator
+    match: tuple[Matchable, ...] = ()  # what a window must share with its reference besides the pileup
 
 
 class PolicySettings(_Section):

@@ -4,7 +4,7 @@ One JSON message per change and one at the end of each lumisection, which also s
 each source sent, so that a window knows when it is complete.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,9 @@ from streams.errors import MalformedMessage
 VERSION: Final = 1
 MAX_CONDITIONS_BYTES = 64 * 1024
 STABLE_BEAMS = "STABLE BEAMS"
+
+Matchable = Literal["prescale_column"]
+"""Conditions that may have to be the same in a window as in its reference."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(versions.printable)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]

@@ -285,13 +285,20 @@ def _judgeable(
     missing = [part for part in settings.required_subsystems if part not in conditions.subsystems]
     if missing:
         return no, f"Out of the run: {', '.join(missing)}."
-    if not reference.header.covers(conditions.pileup, settings.pileup_margin):
-        known = reference.header.coverage
-        return no, f"Pileup {conditions.pileup:.1f} is outside of the reference's {known}."
+    outside = _outside(reference, conditions, settings)
+    if outside:
+        return no, outside
     needed = max(settings.minimum_events, FEWEST_EVENTS)
     if window.n_events < needed:
         return Judgement.INSUFFICIENT, f"{window.n_events} events are fewer than the {needed} needed."
     return Judgement.JUDGED, ""
+
+
+def _outside(reference: Reference, conditions: Conditions, settings: AssessmentSettings) -> str:
+    header = reference.header
+    if not header.covers(conditions.pileup, settings.pileup_margin):
+        return f"Pileup {conditions.pileup:.1f} is outside of the reference's {header.coverage}."
+    return header.unmatched(conditions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from streams.conditions import Conditions, Matchable
 from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary, encode_summary
 from streams.counting.summary import Summary
@@ -66,6 +67,8 @@ class ReferenceHeader(BaseModel):
         Family of extremes -> smallest effect that counts, however significant.
     budget
         Probability that an in-control lumisection raises an alarm.
+    matched
+        Condition -> the values it had in the lumisections used: windows of others are not judged.
     parent_id
         The reference whose calibration was inherited; None if it was made here.
     built_from
@@ -85,6 +88,7 @@ class ReferenceHeader(BaseModel):
     calibration: Calibration
     effect_floors: dict[str, float]
     budget: float = Field(gt=0, lt=1)
+    matched: dict[Matchable, tuple[int, ...]] = Field(default_factory=dict)
     parent_id: str | None = None
     built_from: str
 
@@ -111,6 +115,22 @@ class ReferenceHeader(BaseModel):
         return ", ".join(
             f"{low:.1f} to {high:.1f}" if low < high else f"{low:.1f}" for low, high in self.covered
         )
+
+    @property
+    def typical_pileup(self) -> float:
+        """A covered pileup: as near as there is one to the mean of the slice of most lumisections."""
+        mean = max(self.slices, key=lambda one: one.n_lumisections).pileup
+        inside = [min(max(mean, low), high) for low, high in self.covered]
+        return min(inside, key=lambda pileup: abs(pileup - mean))
+
+    def unmatched(self, conditions: Conditions) -> str:
+        """Say which condition has a value that the reference has not seen; empty where none has."""
+        for name, values in self.matched.items():
+            value = getattr(conditions, name)
+            if value not in values:
+                known = ", ".join(str(one) for one in values)
+                return f"{name.replace('_', ' ').capitalize()} {value} is none of the reference's {known}."
+        return ""
 
     def covers(self, pileup: float, margin: float) -> bool:
         """Whether a pileup lies in a covered range, or no further than a margin from one."""
@@ -189,6 +209,7 @@ def build_reference(
     built_from: str,
     budget_per_lumisection: float = DEFAULT_BUDGET,
     effect_floors: Mapping[str, float] = EFFECT_FLOORS,
+    matched: Mapping[Matchable, Sequence[int]] | None = None,
 ) -> Reference:
     """Build a reference from approved lumisections.
 
@@ -207,6 +228,8 @@ def build_reference(
         Probability of an alarm in an in-control lumisection, shared by the families.
     effect_floors
         Family of extremes -> smallest effect that counts; families left out have none.
+    matched
+        Condition that windows must share -> the values it had in these lumisections; None: no condition.
 
     Raises
     ------
@@ -249,6 +272,7 @@ def build_reference(
         calibration=calibration,
         effect_floors={family: float(floor) for family, floor in effect_floors.items()},
         budget=budget_per_lumisection,
+        matched={name: tuple(sorted(set(values))) for name, values in (matched or {}).items()},
         built_from=built_from,
     )
     return Reference(header, expectation)

@@ -186,6 +186,21 @@ def test_lumisections_of_very_different_size_raise_no_alarm(small):
     assert State.ALARM not in states
 
 
+def test_a_reference_that_matches_a_condition_judges_the_values_it_has_seen(small, parts):
+    pileups = [50.0] * N_REFERENCE
+    reference = build_reference(
+        parts, small, pileups=pileups, built_from="x", matched={"prescale_column": [3, 2] * 12}
+    )
+    window = _summary(small, 99)
+    same, other = (
+        assess(window, reference, conditions(99, prescale_column=column), small, SETTINGS)
+        for column in (3, 4)
+    )
+    assert same.judgement is Judgement.JUDGED
+    assert other.judgement is Judgement.NOT_JUDGED
+    assert other.reason == "Prescale column 4 is none of the reference's 2, 3."
+
+
 def test_histograms_of_another_contract_are_not_judged(small, good, small_text):
     other = parse_contract(small_text.replace("version = 2", "version = 3"))
     got = assess(_summary(other, 99), good, conditions(99), other, SETTINGS)
