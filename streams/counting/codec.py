@@ -317,8 +317,10 @@ def _check_pairs(n_paired: int, layout: Layout, pairs: Counts) -> None:
         return
     if not layout.n_pairs:
         raise MalformedMessage(f"summary of {n_paired} paired events has a layout without pairs: give 0")
-    first, second = layout.pair_places()
-    marked = pairs[first == second]
+    first, second = layout.pair_places
+    alone = first == second
+    marked = np.zeros(layout.n_inputs, dtype=np.int64)
+    marked[first[alone]] = pairs[alone]
     one, other = marked[first], marked[second]
     if (pairs > np.minimum(one, other)).any() or (pairs < one + other - n_paired).any():
         raise MalformedMessage(

@@ -54,7 +54,13 @@ class FillPlan:
     n_input_bins: int
     slots: npt.NDArray[np.int64]
     n_map_bins: int
-    in_pairs: bool
+    groups: npt.NDArray[np.int64]
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of columns that are counted, each column with itself too."""
+        sizes = np.diff(self.groups)
+        return int((sizes * (sizes + 1) // 2).sum())
 
 
 class Filled(NamedTuple):
@@ -74,6 +80,7 @@ def plan_fill(
     paddings: Sequence[int],
     slots: Sequence[MapSlot] = (),
     thresholds: Sequence[int] = (),
+    kinds: Sequence[int] = (),
 ) -> FillPlan:
     """Plan the counting of columns of int16 codes.
 
@@ -88,6 +95,8 @@ def plan_fill(
     thresholds
         One of each column, to count the events in which two columns reach theirs; none: no pairs are
         counted.
+    kinds
+        Number of the group of each column, from 0: only columns of one group are paired. None: all are one.
 
     Raises
     ------
@@ -98,7 +107,9 @@ def plan_fill(
     ends = np.cumsum(high - low + 3)
     starts = ends - (high - low + 3)
     levels = np.array(thresholds if len(thresholds) else [0] * len(low), dtype=np.int64)
-    columns = np.column_stack([low, high, np.array(paddings, dtype=np.int64), starts, levels])
+    group = np.array(kinds if len(kinds) else [0] * len(low), dtype=np.int64)
+    rows = np.argsort(np.argsort(group, kind="stable"), kind="stable")
+    columns = np.column_stack([low, high, np.array(paddings, dtype=np.int64), starts, levels, rows])
     cells = [slot.eta_axis[2] * slot.phi_axis[2] for slot in slots]
     if max(cells, default=0) > MAX_CELLS:
         raise ValueError(f"a map of {max(cells)} cells: give its axes fewer bins, at most {MAX_CELLS} cells")
@@ -115,11 +126,11 @@ def plan_fill(
         for slot in slots
     ]
     return FillPlan(
-        columns=np.ascontiguousarray(columns.reshape(len(low), 5)),
+        columns=np.ascontiguousarray(columns.reshape(len(low), 6)),
         n_input_bins=int(ends[-1]) if len(ends) else 0,
         slots=np.array(table, dtype=np.int64).reshape(len(table), 11),
         n_map_bins=max((slot.start + size for slot, size in zip(slots, cells, strict=True)), default=0),
-        in_pairs=len(thresholds) > 0,
+        groups=np.concatenate([[0], np.cumsum(np.bincount(group))]) if len(thresholds) else np.zeros(1, int),
     )
 
 
@@ -134,15 +145,14 @@ def fill_columns(inputs: npt.NDArray[np.int16], plan: FillPlan) -> Filled:
 
     Returns
     -------
-    The counts. Those of pairs are the upper triangle, row after row: how many events reach the thresholds
-    of both columns, and of each column with itself.
+    The counts. Those of pairs say how many events reach the thresholds of both columns, and of each column
+    with itself: group after group the upper triangle, row after row, columns in their order.
     """
     flat, stride = _flat(inputs)
     counts = np.zeros(plan.n_input_bins, dtype=np.int64)
     maps = np.zeros(plan.n_map_bins, dtype=np.int64)
-    n_events, n_paired = inputs.shape[0], len(plan.columns) if plan.in_pairs else 0
-    pairs = np.zeros(n_paired * (n_paired + 1) // 2, dtype=np.int64)
-    kernels().fill_columns(flat, stride, n_events, plan.columns, plan.slots, counts, maps, pairs)
+    n_events, pairs = inputs.shape[0], np.zeros(plan.n_pairs, dtype=np.int64)
+    kernels().fill_columns(flat, stride, n_events, plan.columns, plan.slots, counts, maps, plan.groups, pairs)
     return Filled(counts, maps, pairs)
 
 

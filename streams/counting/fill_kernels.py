@@ -33,7 +33,7 @@ NARROW: Final = 64
 CAN_SQUEEZE: Final = bool(binding.get_host_cpu_features().get("avx512vbmi2", False))
 """Elsewhere squeezing would be correct too, but slower than filling."""
 
-LOW, HIGH, PADDING, START, THRESHOLD = range(5)
+LOW, HIGH, PADDING, START, THRESHOLD, ROW = range(6)
 """Columns of the plan of columns."""
 ETA, PHI, PRESENCE, SLOT_PADDING = range(4)
 ETA_AXIS, PHI_AXIS, SLOT_START = 4, 7, 10
@@ -63,7 +63,15 @@ _SCRATCH: Final = _Scratch()
 
 
 def fill_columns(
-    flat: Any, stride: int, n_events: int, columns: Any, slots: Any, counts: Any, maps: Any, pairs: Any
+    flat: Any,
+    stride: int,
+    n_events: int,
+    columns: Any,
+    slots: Any,
+    counts: Any,
+    maps: Any,
+    groups: Any,
+    pairs: Any,
 ) -> None:
     """Add events to `counts` and `maps`; column ``c`` is ``flat[c * stride : c * stride + n_events]``.
 
@@ -74,7 +82,7 @@ def fill_columns(
     _fill_columns(
         flat, stride, n_events, columns, slots, own.fill, own.cells, own.cells_to_read, counts, maps, marks
     )
-    count_pairs(marks, len(columns), pairs)
+    count_pairs(marks, groups, pairs)
 
 
 def fill_octaves(values: Any, steps: int, counts: Any) -> None:
@@ -205,8 +213,8 @@ def _fill_columns(
             end = min(begin + BLOCK, n_events)
             codes = flat[number * stride + begin : number * stride + end]
             _fill(codes, plan[PADDING], plan[LOW], plan[HIGH], scratch, bins)
-            if number < marks.shape[0]:  # now, while the codes are in the fastest cache
-                mark(codes, np.int16(plan[THRESHOLD]), marks[number, begin // WORD :])
+            if marks.shape[0]:  # now, while the codes are in the fastest cache
+                mark(codes, np.int16(plan[THRESHOLD]), marks[plan[ROW], begin // WORD :])
     for number in range(slots.shape[0]):
         slot = slots[number]
         size = slot[ETA_AXIS + 2] * slot[PHI_AXIS + 2]

@@ -86,14 +86,26 @@ class Layout:
 
     @property
     def n_pairs(self) -> int:
-        """Pairs of inputs, each with itself too: the upper triangle of a matrix, row after row."""
-        if self.own_totals or self.n_inputs > MAX_PAIRED_INPUTS:
-            return 0
-        return self.n_inputs * (self.n_inputs + 1) // 2
+        """Pairs of inputs whose coincidences are counted, each input with itself too."""
+        return len(self.pair_places[0])
 
+    @property
     def pair_places(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return the two inputs of every pair, which may be the same: shape (n_pairs,) each, read-only."""
-        return _triangle(self.n_inputs if self.n_pairs else 0)
+        """The two inputs of every pair, which may be the same: shape (n_pairs,) each, read-only.
+
+        Only inputs of one quantity are paired: quantity after quantity the upper triangle with the diagonal,
+        row after row. Faults between two quantities show in the histograms of both.
+        """
+        return _pair_places(self.pair_kinds)
+
+    @cached_property
+    def pair_kinds(self) -> tuple[int, ...]:
+        """Number of each input's quantity, what stands behind the last dot of its name; empty: no pairs."""
+        if self.own_totals or self.n_inputs > MAX_PAIRED_INPUTS:
+            return ()
+        quantities = [name.rpartition(".")[2] for name in self.input_names]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(quantities))}
+        return tuple(numbers[name] for name in quantities)
 
 
 class Counted(NamedTuple):
@@ -193,10 +205,18 @@ _PLANS: Final[dict[str, FillPlan]] = {}
 
 
 @lru_cache(maxsize=16)
-def _triangle(n: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    first, second = np.triu_indices(n)
-    first.flags.writeable = second.flags.writeable = False
-    return first, second
+def _pair_places(kinds: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    numbers = np.array(kinds, dtype=np.intp)
+    first, second = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)]
+    for kind in range(max(kinds, default=-1) + 1):
+        members = np.flatnonzero(numbers == kind)
+        rows, columns = np.triu_indices(len(members))
+        first.append(members[rows])
+        second.append(members[columns])
+    places = np.concatenate(first), np.concatenate(second)
+    for array in places:
+        array.flags.writeable = False
+    return places
 
 
 def _plan(contract: Contract) -> FillPlan:
@@ -205,7 +225,8 @@ def _plan(contract: Contract) -> FillPlan:
     thresholds = [
         pair_threshold(spec, contract.group(spec.object).count) for spec in contract.inputs if layout.n_pairs
     ]
-    return plan_fill(layout.minimums, layout.maximums, paddings, list(_slots(layout, contract)), thresholds)
+    slots = list(_slots(layout, contract))
+    return plan_fill(layout.minimums, layout.maximums, paddings, slots, thresholds, layout.pair_kinds)
 
 
 def _slots(layout: Layout, contract: Contract) -> Iterable[MapSlot]:

@@ -46,14 +46,8 @@ def mark(codes: Any, threshold: Any, words: Any) -> None:
         words[whole] = last
 
 
-@compiled(void(MARKS, int64, Array(int64, 1, "C")))
-def count_pairs(marks: Any, n_rows: Any, counts: Any) -> None:
-    """Count the events that each two of `n_rows` rows have in common: the upper triangle, row after row.
-
-    `marks` is as `no_marks` made it.
-    """
-    if not marks.shape[0]:
-        return
+@compiled()
+def _count_group(marks: Any, n_rows: Any, counts: Any) -> None:
     first, stride = marks.ctypes.data, 8 * marks.shape[1]
     found = np.empty((ROWS, COLUMNS), dtype=np.int64)
     for top in range(0, n_rows, ROWS):
@@ -69,3 +63,21 @@ def count_pairs(marks: Any, n_rows: Any, counts: Any) -> None:
                 start = row * n_rows - row * (row + 1) // 2
                 for column in range(max(left, row), min(left + COLUMNS, n_rows)):
                     counts[start + column] = found[row - top, column - left]
+
+
+_NUMBERS: Final = Array(int64, 1, "C")
+
+
+@compiled(void(MARKS, _NUMBERS, _NUMBERS))
+def count_pairs(marks: Any, groups: Any, counts: Any) -> None:
+    """Count the events that each two rows of a group have in common.
+
+    Group after group: the upper triangle with the diagonal, row after row. `marks` is as `no_marks` made it;
+    group ``g`` has the rows from ``groups[g]`` to before ``groups[g + 1]``.
+    """
+    begin = np.int64(0)
+    for group in range(groups.shape[0] - 1):
+        n_rows = groups[group + 1] - groups[group]
+        end = begin + n_rows * (n_rows + 1) // 2
+        _count_group(marks[groups[group] :], n_rows, counts[begin:end])
+        begin = end

@@ -55,8 +55,7 @@ class Summary:
         of histograms filled elsewhere.
     pairs
         How many events reach the thresholds (`streams.counting.layout.pair_threshold`) of both inputs of a
-        pair: int64, shape (layout.n_pairs,), upper triangle with the diagonal, row after row; empty if
-        `n_paired` is 0. Read-only.
+        pair: int64, shape (layout.n_pairs,), as `Layout.pair_places`; empty if `n_paired` is 0. Read-only.
     """
 
     model: str

@@ -53,7 +53,7 @@ class Slice:
         counts = self.counts
         if not counts.n_paired:
             return None
-        return mark_correlations(counts.pairs, counts.layout.pair_places(), counts.n_paired)
+        return mark_correlations(counts.pairs, counts.layout.pair_places, counts.n_paired)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +152,7 @@ class Expectation:
                 maps += counts.maps * (weight / counts.n_events)
                 rate += weight * counts.n_accept / counts.n_events
             inverse_size += weight**2 / counts.n_events
-        if (
-            len(parts) > 1
-        ):  # an extrapolation may leave a rare bin below zero: what is left still adds up to 1
+        if len(parts) > 1:  # an extrapolation may leave a rare bin below zero; what is left adds up to 1
             for array in (inputs, score, maps):
                 np.maximum(array, 0.0, out=array)
             sums = np.add.reduceat(inputs, np.array(self.layout.starts[:-1]))

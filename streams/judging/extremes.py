@@ -40,8 +40,8 @@ MINIMUM_CELL: Final = 20.0
 """Two inputs are compared where each of the four cells of their marks expects so many events of a window."""
 VISIBLE_SWAP: Final = 5.0
 """Swaps are looked for where a whole one is so many standard deviations."""
-HIDDEN_SWAP: Final = 3.0
-"""Swaps that change the share of marked events by more standard deviations are left to the histograms."""
+HIDDEN_SWAP: Final = 0.03
+"""Swaps of inputs whose distributions are further apart (Kolmogorov-Smirnov) are left to the histograms."""
 
 Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-12
@@ -106,7 +106,7 @@ def extremes(
         start += entry.size
     found.append(_score(window, expected))
     if window.n_paired and expected.marks is not None:
-        found += _correlations(window, expected.marks, floors.get(CORRELATIONS, 0.0))
+        found += _correlations(window, expected, expected.marks, floors.get(CORRELATIONS, 0.0))
     return tuple(found)
 
 
@@ -193,30 +193,38 @@ def _score(window: Summary, expected: Expected) -> Extreme:
     return Extreme(SCORE_SHAPE, SCORE, "", distance * size, distance, size, "")
 
 
-def _correlations(window: Summary, expected: ExpectedMarks, floor: float) -> Iterator[Extreme]:
+def _correlations(
+    window: Summary, expected: Expected, together: ExpectedMarks, floor: float
+) -> Iterator[Extreme]:
     """Take the pair whose correlation changed most significantly, and the one that looks exchanged."""
-    layout, marks = window.layout, expected.marks
-    places = layout.pair_places()
+    layout, marks = window.layout, together.marks
+    places = layout.pair_places
     found = mark_correlations(window.pairs, places, window.n_paired)
     change = found.correlations - marks.correlations
-    variance = correlation_variances(marks, places) * (1 / window.n_paired + 1 / expected.size)
+    variance = correlation_variances(marks, places) * (1 / window.n_paired + 1 / together.size)
     speaks = (places[0] != places[1]) & (variance > 0)
     speaks &= rarest_cells(marks, places) * window.n_paired >= MINIMUM_CELL
     weights = np.divide(1.0, variance, out=np.zeros(len(variance)), where=speaks)
     yield _pair(CORRELATIONS, layout, change, np.sqrt(weights), floor)
     share, sizes = swapped_marks(change, weights, marks.correlations, places, layout.n_inputs)
-    wanted = (sizes >= VISIBLE_SWAP) & _interchangeable(layout, marks.shares, window.n_paired)
-    yield _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(wanted, sizes, 0.0), floor)
+    visible = (sizes >= VISIBLE_SWAP) & (
+        np.abs(marks.shares[places[0]] - marks.shares[places[1]]) <= HIDDEN_SWAP
+    )
+    hidden = _alike(layout, expected, visible)
+    yield _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(hidden, sizes, 0.0), floor)
 
 
-def _interchangeable(layout: Layout, shares: Floats, n_events: int) -> npt.NDArray[np.bool_]:
-    """Tell which pairs are one quantity of two slots, marked about equally often: shape (n_pairs,)."""
-    first, second = layout.pair_places()
-    mean = (shares[first] + shares[second]) / 2
-    error = np.sqrt(2 * mean * (1 - mean) / n_events)
-    kinds = _kinds(layout.input_names)
-    alike = np.abs(shares[first] - shares[second]) <= HIDDEN_SWAP * error
-    result: npt.NDArray[np.bool_] = alike & (kinds[first] == kinds[second])
+def _alike(layout: Layout, expected: Expected, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return those of the wanted pairs that are one quantity of two slots, distributed alike."""
+    first, second = layout.pair_places
+    kinds, starts = _kinds(layout.input_names), layout.starts
+    result: npt.NDArray[np.bool_] = wanted & (kinds[first] == kinds[second])
+    for place in np.flatnonzero(result):
+        one, other = (
+            expected.inputs[starts[index] : starts[index + 1]] for index in (first[place], second[place])
+        )
+        same_range = len(one) == len(other)
+        result[place] = same_range and float(np.abs(np.cumsum(one - other)).max()) <= HIDDEN_SWAP
     return result
 
 
@@ -233,7 +241,7 @@ def _pair(name: str, layout: Layout, effects: Floats, sizes: Floats, floor: floa
     scaled = np.abs(effects) * sizes
     large = (sizes > 0) & (np.abs(effects) > floor)
     worst = int(np.argmax(np.where(large, scaled, -1.0) if large.any() else scaled))
-    names = [layout.input_names[place[worst]] for place in layout.pair_places()]
+    names = [layout.input_names[place[worst]] for place in layout.pair_places]
     return Extreme(
         name=name,
         family=CORRELATIONS,

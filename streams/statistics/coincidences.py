@@ -38,14 +38,17 @@ def mark_correlations(
     Parameters
     ----------
     pairs
-        Events in which both marks of a pair are set, shape (pairs,); every mark is paired with itself too.
+        Events in which both marks of a pair are set, shape (pairs,). Any pairs, in any order; every mark is
+        paired with itself too.
     places
         The two marks of each pair, 0 to d - 1, shape (pairs,) each.
     n_events
         Number of events, at least one.
     """
     first, second = places
-    shares = pairs[first == second] / n_events
+    alone = first == second
+    shares = np.zeros(int(alone.sum()))
+    shares[first[alone]] = pairs[alone] / n_events
     spread = np.sqrt(shares * (1.0 - shares))
     scale = spread[first] * spread[second]
     covariance = pairs / n_events - shares[first] * shares[second]

@@ -106,6 +106,15 @@ def test_pairs_are_counted_as_numpy_counts_them(block, data):
     )
 
 
+def test_only_columns_of_one_group_are_paired():
+    inputs = np.random.default_rng(3).integers(-3, 4, (1000, 7)).astype(np.int16)
+    kinds = [1, 0, 2, 1, 0, 1, 3]
+    plan = plan_fill([-3] * 7, [3] * 7, [0] * 7, thresholds=[0] * 7, kinds=kinds)
+    groups = [[1, 4], [0, 3, 5], [2], [6]]
+    expected = [pairs_by_numpy(inputs[:, members], [0] * len(members)) for members in groups]
+    np.testing.assert_array_equal(fill_columns(inputs, plan).pairs, np.concatenate(expected))
+
+
 @pytest.mark.parametrize("n_columns", [1, 2, 3, 4, 5, 11, 12, 13])
 @pytest.mark.parametrize("n_events", [0, 1, 63, 64, 65, 511, 512, 513, 32_768, 40_001])
 def test_pairs_of_any_number_of_columns_and_events_are_all_counted(n_columns, n_events):
