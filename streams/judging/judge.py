@@ -18,9 +18,10 @@ from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary
 from streams.errors import ReferenceProblem
 from streams.judging.assessment import Assessment, AssessmentSettings, assess
+from streams.judging.explanation import explain
 from streams.judging.reference import Reference, decode_reference
 from streams.judging.reference_store import approved_reference_ids
-from streams.judging.verdict import Verdict, VerdictChain
+from streams.judging.verdict import State, Verdict, VerdictChain
 from streams.store.records import AssessmentRow, ConditionsRow, ReferenceRow, WindowRow
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,9 @@ class Judge:
                 self._chains[model] = chain
                 break
             verdicts[place] = chain.update(place, assessment)
+        for window, _ in windows:
+            place = _place(window)
+            verdicts[place] = self._told(session, window, assessments[place], verdicts[place])
         rows = [
             _row(window, assessments[_place(window)], verdicts[_place(window)], now) for window, _ in windows
         ]
@@ -143,6 +147,26 @@ class Judge:
             late_events=window.late_events,
             delay_s=_delay_s(session, window, now),
         )
+
+    def _told(self, session: Session, window: WindowRow, assessment: Assessment, verdict: Verdict) -> Verdict:
+        """Add its story to a warning or an alarm."""
+        if verdict.state not in {State.WARNING, State.ALARM}:
+            return verdict
+        reference_id = assessment.reference_id
+        reference = self._decoded(session, reference_id) if reference_id is not None else None
+        try:
+            story = explain(
+                assessment,
+                decode_summary(window.summary),
+                reference.expectation if reference is not None else None,
+                self._models[window.model].contract,
+                suspects=verdict.suspects,
+                firmware_fault=verdict.firmware_fault,
+            )
+        except Exception:  # an alarm goes out without its story rather than not at all
+            logger.exception("the verdict on LS %d of %s has no story", window.lumisection, window.model)
+            return verdict
+        return verdict.model_copy(update={"story": story.sentence})
 
     def _reference(
         self, session: Session, window: WindowRow, conditions: Conditions | None, margin: float

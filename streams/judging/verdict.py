@@ -51,6 +51,8 @@ class Verdict(BaseModel):
         where nothing is judged.
     suspects
         What tells most while there is a warning or an alarm, for example ``jet gain``.
+    story
+        The simplest cause that explains a warning or an alarm, as one sentence; empty for other states.
     rate_chart
         Accept rate against pileup, as a shifter's rate monitor would show it.
     onset_lumisection
@@ -87,6 +89,7 @@ class Verdict(BaseModel):
     simulated: bool = False
     evidence: float | None = None
     suspects: tuple[str, ...] = ()
+    story: str = ""
     rate_chart: RateChart | None = None
     onset_lumisection: int | None = None
     firmware_fault: bool = False
@@ -121,8 +124,9 @@ def decode_verdict(content: bytes) -> Verdict:
         text = getattr(verdict, name)
         if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
             raise MalformedMessage(f"verdict: {name}: give 1 to {MAX_TEXT} printable characters")
-    if "\x00" in verdict.reason:
-        raise MalformedMessage("verdict: reason: give text without NUL")
+    for name in ("reason", "story"):
+        if "\x00" in getattr(verdict, name):
+            raise MalformedMessage(f"verdict: {name}: give text without NUL")
     for name in ("run", "lumisection"):
         if not 0 <= getattr(verdict, name) <= MAX_NUMBER:
             raise MalformedMessage(f"verdict: {name}: give 0 to {MAX_NUMBER}")
