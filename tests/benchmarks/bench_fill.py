@@ -38,7 +38,12 @@ def by_boost(columns, axes):
 
 def _rows(contract, kind, inputs, repeats):
     layout = layout_of(contract)
-    plan = plan_fill(layout.minimums, layout.maximums, [spec.padding for spec in contract.inputs])
+    paddings = [spec.padding for spec in contract.inputs]
+    plan = plan_fill(layout.minimums, layout.maximums, paddings)
+    middles = [(low + high) // 2 for low, high in zip(layout.minimums, layout.maximums, strict=True)]
+    pairing = plan_fill(
+        layout.minimums, layout.maximums, paddings, thresholds=middles, kinds=layout.pair_kinds
+    )
     columns = inputs.T
     counts = fill_columns(inputs, plan).columns
     axes = boost_axes(layout)
@@ -50,6 +55,7 @@ def _rows(contract, kind, inputs, repeats):
     score = np.arange(len(inputs), dtype=np.int32)
     per_value = NS / inputs.size
     ours = best_cpu_seconds(lambda: fill_columns(inputs, plan), repeats) * per_value
+    paired = best_cpu_seconds(lambda: fill_columns(inputs, pairing), repeats) * per_value
     numpy_ns = best_cpu_seconds(lambda: by_numpy(columns, layout), repeats) * per_value
     boost_ns = best_cpu_seconds(lambda: by_boost(columns, axes), repeats) * per_value
     everything = best_cpu_seconds(lambda: fill(inputs, score, contract), repeats) * per_value
@@ -81,6 +87,16 @@ def _rows(contract, kind, inputs, repeats):
             ratio=boost_ns / ours,
             target=">= 20x",
             met=boost_ns / ours >= 20,
+        ),
+        Row(
+            name=f"fill with {layout.n_pairs} pairs of columns, {name}",
+            value=paired,
+            unit="ns/value",
+            baseline="without pairs",
+            baseline_value=ours,
+            ratio=paired / ours,
+            target="<= 1.1x",
+            met=paired / ours <= 1.1,
         ),
         Row(name=f"fill with maps and score, {name}", value=everything, unit="ns/value"),
     ]

@@ -18,6 +18,7 @@ from tests.benchmarks.events import BATCH_EVENTS, even_inputs, example_contract,
 from tests.benchmarks.row import Row, best_cpu_seconds, best_seconds
 
 US = 1e6
+COUNTS = ("inputs", "score", "maps", "pairs")
 
 
 def _rows(contract, kind, inputs, repeats):
@@ -26,7 +27,7 @@ def _rows(contract, kind, inputs, repeats):
     summary = summarise(batch, contract, digest(message))
     payload = encode_summary(summary)
     back = decode_summary(payload)
-    if not all(np.array_equal(getattr(back, n), getattr(summary, n)) for n in ("inputs", "score", "maps")):
+    if not all(np.array_equal(getattr(back, n), getattr(summary, n)) for n in COUNTS):
         raise AssertionError("a summary does not survive its bytes")
     name = f"{len(inputs)} x {inputs.shape[1]}, {kind}"
     share = len(payload) / len(message)
