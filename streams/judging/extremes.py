@@ -8,7 +8,7 @@ look swapped. Knows neither noise nor threshold.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -40,6 +40,8 @@ MINIMUM_CELL: Final = 20.0
 """Two inputs are compared where each of the four cells of their marks expects so many events of a window."""
 VISIBLE_SWAP: Final = 5.0
 """Swaps are looked for where a whole one is so many standard deviations."""
+SMALLEST_SWAP: Final = 0.15
+"""Inputs that look swapped in a smaller share of the events are not: their correlations changed a little."""
 HIDDEN_SWAP: Final = 0.03
 """Swaps of inputs whose distributions are further apart (Kolmogorov-Smirnov) are left to the histograms."""
 
@@ -211,7 +213,8 @@ def _correlations(
         np.abs(marks.shares[places[0]] - marks.shares[places[1]]) <= HIDDEN_SWAP
     )
     hidden = _alike(layout, expected, visible)
-    yield _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(hidden, sizes, 0.0), floor)
+    swap = _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(hidden, sizes, 0.0), SMALLEST_SWAP)
+    yield swap if swap.effect > SMALLEST_SWAP else replace(swap, effect=0.0)
 
 
 def _alike(layout: Layout, expected: Expected, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from streams.effects.effect import parse_effect
 from streams.judging.assessment import AssessmentSettings, assess
 from streams.judging.calibration import ExtremeNoise
 from streams.judging.expectation import sliced
-from streams.judging.extremes import CORRELATIONS, EFFECT_FLOORS, extremes
+from streams.judging.extremes import CORRELATIONS, EFFECT_FLOORS, SWAPPED, extremes
 from streams.judging.reference import build_reference
 from streams.judging.words import describe_excess, describe_suspect
 
@@ -70,6 +70,32 @@ def test_two_swapped_inputs_are_found_and_named(detector, reference, contract):
     assert exchanged.effect == pytest.approx(1.0, abs=0.3)
     assert exchanged.p_value < 1e-6
     assert describe_excess(got).startswith("Jet[0].eta and jet[1].eta look swapped in")
+
+
+def test_a_swap_in_half_of_the_events_is_told_by_its_share_and_one_in_few_is_none(
+    detector, reference, contract
+):
+    batch = detector.batch(2, 12, N_EVENTS)
+    one, other = contract.input_index("jet[0].eta"), contract.input_index("jet[1].eta")
+    found = []
+    for share in (0.5, 0.05):
+        inputs, end = batch.inputs.copy(), int(share * N_EVENTS)
+        inputs[:end, one], inputs[:end, other] = batch.inputs[:end, other], batch.inputs[:end, one]
+        window = summarise(dataclasses.replace(batch, inputs=np.asfortranarray(inputs)), contract)
+        got = assess(window, reference, detector.conditions(2, 12), contract, AssessmentSettings())
+        found.append(next(one for one in got.extremes if one.name == SWAPPED))
+    half, few = found
+    assert half.place == "jet[0].eta, jet[1].eta"
+    assert half.effect == pytest.approx(0.5, abs=0.3)
+    assert half.p_value < 0.02
+    assert few.place != half.place or few.effect == 0.0
+
+
+def test_inputs_that_their_histograms_tell_apart_are_not_called_swapped(detector, reference, contract):
+    swapped = detector.summary(2, 12, N_EVENTS, effects=[parse_effect("jet[0].eta_swap=jet[9].eta")])
+    got = assess(swapped, reference, detector.conditions(2, 12), contract, AssessmentSettings())
+    assert "inputs" in got.exceeded_families
+    assert next(one for one in got.extremes if one.name == SWAPPED).place != "jet[0].eta, jet[9].eta"
 
 
 def test_a_change_of_a_correlation_is_said_in_words(detector, reference, contract):
