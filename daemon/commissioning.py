@@ -232,10 +232,12 @@ class Commissioning:
         package: Package,
         resampling: Resampling,
         progress: ProgressCallback,
+        *,
+        budget: float | None = None,
     ) -> Reference:
         """Propose a reference made of lumisections that are resampled from a dataset.
 
-        The package's bit-accurate emulator scores the events.
+        The package's bit-accurate emulator scores the events. `budget` goes before the model's own.
 
         Raises
         ------
@@ -265,7 +267,7 @@ class Commissioning:
                 f"{resampling.lumisections} lumisections of {resampling.events_per_lumisection} events "
                 f"resampled from dataset {dataset.id[:12]}, seed {resampling.seed}"
             ),
-            budget_per_lumisection=model.settings.watch.false_alarm_budget,
+            budget_per_lumisection=budget or model.settings.watch.false_alarm_budget,
         )
         now = self._clock()
         propose_reference(self._engine, reference, now)

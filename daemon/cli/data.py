@@ -1,17 +1,14 @@
-"""`lumiwatch convert`, `replay` and `reference`: from ROOT files to datasets, runs and expectations."""
+"""`lumiwatch convert` and `replay`: from ROOT files to datasets and runs."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from daemon import room_queries
-from daemon.auth import DEFAULT_OPERATOR
 from daemon.board_work import board_address
 from daemon.broker import bootstrap_of
 from daemon.cli.output import (
@@ -25,21 +22,12 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.database import open_database
-from daemon.errors import NotPermitted
-from daemon.keys import site_trusted_keys
-from daemon.queries import firmware_model, site_model
-from daemon.settings import Site, load_site
+from daemon.queries import firmware_model
+from daemon.settings import load_site
 from hw.boards.ipbus import IPbusBoard
-from hw.package import open_package
 from streams.contracts.library import find_contract, shipped_contracts
 from streams.effects.effect import parse_effect
 from streams.effects.kinds import describe_kinds
-from streams.judging.reference_store import approve_reference, find_reference, retire_reference
-
-references = typer.Typer(no_args_is_help=True, help="References: build, list, approve, retire.")
-OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose name.")]
-ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help="Id or its first characters.")]
 
 
 def _list_contracts(wanted: bool) -> None:
@@ -170,87 +158,3 @@ def replay(
             stop, lambda number: report((number - first + 1) / (last - first + 1), f"LS {number}")
         )
     out.print(f"run {run}: {sent.lumisections} lumisections, {sent.events} events in {sent.batches} batches")
-
-
-@references.command("build")
-def build(
-    dataset: Annotated[Path, typer.Argument(help="Dataset (NPZ) to draw lumisections from.")],
-    model: ModelOption,
-    package: Annotated[Path, typer.Option(help="Firmware package (.lwpkg) that scores the events.")],
-    site: SiteOption = DEFAULT_SITE,
-    lumisections: Annotated[
-        int, typer.Option(help="How many; held out in turn, they calibrate the noise.", min=1)
-    ] = 60,
-    events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
-    pileup: Annotated[float, typer.Option(help="Pileup that the lumisections stand for.", min=0)] = 50.0,
-    seed: Annotated[int, typer.Option(help="Decides which events are drawn.", min=0)] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Build a reference from lumisections resampled from a dataset, and propose it for approval."""
-    from daemon.commissioning import Commissioning, Resampling, load_dataset
-
-    loaded = load_site(site)
-    watched = firmware_model(loaded, model)
-    resampling = Resampling(lumisections, events, pileup, seed)
-    with progress("reference") as report:
-        reference = Commissioning(loaded).reference(
-            watched,
-            load_dataset(dataset, watched.contract),
-            open_package(package, site_trusted_keys(loaded)),
-            resampling,
-            report,
-        )
-    if as_json:
-        print_json({"id": reference.id, **reference.header.model_dump(mode="json")})
-    else:
-        out.print(f"reference {reference.id} proposed: `lumiwatch reference approve {reference.id[:12]}`")
-
-
-@references.command("list")
-def list_all(
-    site: SiteOption = DEFAULT_SITE,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List references, newest first."""
-    loaded = load_site(site)
-    found = room_queries.references(open_database(loaded.database_url), model)
-    if model is not None and not found:
-        site_model(loaded, model)  # none yet, or no such model?
-    if as_json:
-        print_json([reference.model_dump(mode="json") for reference in found])
-        return
-    rows = [(r.id[:12], r.model, r.package[:12], r.state, r.approved_by, r.built_from) for r in found]
-    print_table("references", ("id", "model", "package", "state", "approved by", "built from"), rows)
-
-
-@references.command()
-def approve(
-    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
-) -> None:
-    """Put a reference in use."""
-    loaded = load_site(site)
-    engine = open_database(loaded.database_url)
-    row = find_reference(engine, reference)
-    _check_approver(loaded, row.model, operator)
-    approve_reference(engine, row.id, operator, datetime.now(UTC))
-    out.print(f"reference {row.id[:12]} of {row.model} is in use")
-
-
-@references.command()
-def retire(
-    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
-) -> None:
-    """Take a reference out of use."""
-    loaded = load_site(site)
-    engine = open_database(loaded.database_url)
-    row = find_reference(engine, reference)
-    _check_approver(loaded, row.model, operator)
-    retire_reference(engine, row.id, operator, datetime.now(UTC))
-    out.print(f"reference {row.id[:12]} of {row.model} is retired")
-
-
-def _check_approver(site: Site, model: str, operator: str) -> None:
-    approvers = site_model(site, model).policy.approvers
-    if operator not in approvers:
-        raise NotPermitted(f"{operator!r} may not approve for {model}: approvers are {', '.join(approvers)}")

@@ -16,7 +16,18 @@ import typer
 from rich.markup import escape
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from daemon.cli import backtest, data, dead_letters, demo, firmware, histograms, incidents, lineage, services
+from daemon.cli import (
+    backtest,
+    data,
+    dead_letters,
+    demo,
+    firmware,
+    histograms,
+    incidents,
+    lineage,
+    references,
+    services,
+)
 from daemon.cli.output import err
 from daemon.errors import CheckFailed, DaemonError, DatabaseUnusable
 from hw.errors import HardwareError
@@ -48,8 +59,8 @@ app.command(epilog=data.effects_help())(data.replay)
 app.command()(histograms.watch)
 app.command(epilog=data.effects_help())(backtest.backtest)
 app.command("dead-letters")(dead_letters.dead_letters)
-data.references.command()(histograms.from_histograms)
-app.add_typer(data.references, name="reference")
+references.app.command()(histograms.from_histograms)
+app.add_typer(references.app, name="reference")
 app.add_typer(incidents.app, name="incidents")
 app.command()(incidents.approve)
 app.command()(incidents.reject)

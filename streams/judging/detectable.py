@@ -140,7 +140,7 @@ def detectable_effects(
         rate_band=rate_band,
     )
     expected = reference.expectation.at(pileup)
-    window = _as_expected(reference.counts, expected, n_events)
+    window = expected_window(reference.counts, expected, n_events)
     found = find(window, pileup, yardstick)
     totals = input_totals(window).astype(np.float64)
     setting = _Setting(contract, found.expected, totals, n_events, power)
@@ -191,22 +191,27 @@ def _check(reference: Reference, contract: Contract, n_events: int, pileup: floa
         raise ReferenceProblem(f"power {power} must lie in 0.5 up to 1: 0.95 is usual")
 
 
-def _as_expected(counts: Summary, expected: Expected, n_events: int) -> Summary:
-    """Return the window that holds what is expected, but for rounding."""
+def expected_window(counts: Summary, expected: Expected, n_events: int) -> Summary:
+    """Return the window of so many events that holds what is expected, but for rounding."""
     totals = input_totals(counts) * (n_events / max(int(input_totals(counts).max(initial=1)), 1))
     bins = np.diff(counts.layout.starts)
     return replace(
         counts,
         n_events=n_events,
         n_accept=round(expected.rate * n_events),
-        inputs=np.rint(expected.inputs * np.repeat(totals, bins)).astype(np.int64),
-        score=np.rint(expected.score * n_events).astype(np.int64),
-        maps=np.rint(expected.maps * n_events).astype(np.int64),
+        inputs=_whole(expected.inputs * np.repeat(totals, bins)),
+        score=_whole(expected.score * n_events),
+        maps=_whole(expected.maps * n_events),
         n_checked=0,
         n_mismatched=0,
         n_paired=0,
         pairs=np.zeros(0, dtype=np.int64),
     )
+
+
+def _whole(values: Floats) -> npt.NDArray[np.int64]:
+    """Round so that running sums are right to a half: many bins of less than one would else be lost."""
+    return np.diff(np.rint(np.cumsum(values)), prepend=0.0).astype(np.int64)
 
 
 def _channel(one: ChannelFinding, yardstick: Yardstick, setting: _Setting) -> Detectable:
