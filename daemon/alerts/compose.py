@@ -87,6 +87,7 @@ def head(
         model=incident.model,
         site=site,
         reason=incident.resolution or incident.reason,
+        story=story_of(incident),
         replay=incident.simulated,
         simulated=incident.simulated,
         onset_lumisection=incident.onset_lumisection,
@@ -97,6 +98,12 @@ def head(
         console_url=console_url,
         details=_details(incident, response),
     )
+
+
+def story_of(incident: views.IncidentDetail) -> str:
+    """Return what the latest verdict of an incident tells as its cause, else the one that opened it."""
+    verdicts = (incident.latest_verdict, incident.opening_verdict)
+    return next((str(one["story"]) for one in verdicts if one and one.get("story")), "")
 
 
 def reply(

@@ -18,6 +18,8 @@ from sqlmodel import col, select
 
 from daemon.alerts.message import RunConditions
 from daemon.alerts.overlay import Overlay, overlay
+from daemon.alerts.pull_map import PullMap, pull_map
+from daemon.alerts.rate_curve import RateCurve, rate_curve
 from daemon.settings import Site
 from streams.conditions import Conditions, decode_conditions
 from streams.contracts.contract import InputSpec
@@ -26,7 +28,9 @@ from streams.counting.layout import Layout, score_bin_edges
 from streams.counting.summary import Summary
 from streams.errors import StreamsError
 from streams.judging.assessment import Assessment
+from streams.judging.causes import Place
 from streams.judging.expectation import Expected
+from streams.judging.explanation import Story, explain
 from streams.judging.extremes import ks_distances
 from streams.judging.reference import Reference, decode_reference
 from streams.store.database import read_session
@@ -162,6 +166,39 @@ class Evidence:
         )
         return counts, spec.unit
 
+    def story(
+        self, model: str, run: int, lumisection: int, package: str, suspects: tuple[str, ...]
+    ) -> Story | None:
+        """Tell the story of a window as data; None when window or reference are gone."""
+        found = self._judged(model, run, lumisection, package)
+        if found is None:
+            return None
+        assessment, window, reference = found
+        contract = self._site.models[model].contract
+        return explain(assessment, window, reference.expectation, contract, suspects=suspects)
+
+    def pull_map(
+        self, model: str, run: int, lumisection: int, package: str, name: str, place: Place | None = None
+    ) -> PullMap | None:
+        """Compare the map of one kind of object with its expectation; None when there is nothing to."""
+        pair = self._compared(model, run, lumisection, package)
+        contract = self._site.models[model].contract
+        if pair is None or pair[0].contract_hash != contract.hash:
+            return None
+        return pull_map(*pair, contract, name, place)
+
+    def rate_curve(self, model: str, run: int, *, limit: int = 300) -> RateCurve | None:
+        """Lay the accept rates of a run over the curve of the reference that judged its last window."""
+        assessments = self.assessments(model, run, limit=limit)
+        judged = [one for one in assessments if one.judged and one.reference_id is not None]
+        if not judged:
+            return None
+        latest = judged[-1].reference_id
+        reference = self._reference(latest)
+        if reference is None or reference.expectation.layout.own_totals:
+            return None
+        return rate_curve([one for one in judged if one.reference_id == latest], reference.expectation)
+
     def assessments(self, model: str, run: int, *, limit: int = 300) -> list[Assessment]:
         """Return the latest assessment of every window of a run, oldest first."""
         with read_session(self._engine) as session:
@@ -202,6 +239,16 @@ class Evidence:
         self, model: str, run: int, lumisection: int, package: str
     ) -> tuple[Summary, Expected] | None:
         """Find a window, and what the reference it was judged against expects at its pileup."""
+        found = self._judged(model, run, lumisection, package)
+        if found is None:
+            return None
+        assessment, window, reference = found
+        return window, reference.expectation.at(_pileup(assessment, reference))
+
+    def _judged(
+        self, model: str, run: int, lumisection: int, package: str
+    ) -> tuple[Assessment, Summary, Reference] | None:
+        """Find a window with its latest assessment and the reference it was judged against."""
         with read_session(self._engine) as session:
             row = session.exec(
                 select(WindowRow.id, WindowRow.n_events).where(
@@ -221,17 +268,23 @@ class Evidence:
         assessment = None if judged is None else Assessment.model_validate_json(judged)
         if assessment is None or assessment.reference_id is None:
             return None
-        reference_id = assessment.reference_id
+        reference = self._reference(assessment.reference_id)
         try:
             window = self._counts.get(("window", *row), lambda: self._read_window(row[0]))
-            reference = self._counts.get(
-                ("reference", reference_id), lambda: self._read_reference(reference_id)
-            )
         except StreamsError:
             return None
         if window is None or reference is None or window.layout != reference.expectation.layout:
             return None
-        return window, reference.expectation.at(_pileup(assessment, reference))
+        return assessment, window, reference
+
+    def _reference(self, reference_id: str | None) -> Reference | None:
+        """Return a reference; None if it is gone or cannot be read."""
+        if reference_id is None:
+            return None
+        try:
+            return self._counts.get(("reference", reference_id), lambda: self._read_reference(reference_id))
+        except StreamsError:
+            return None
 
     def _read_window(self, window_id: int | None) -> Summary | None:
         with read_session(self._engine) as session:

@@ -177,12 +177,14 @@ class AlertMessage(_Frozen):
         Name of the site, for people who read several.
     reason
         One sentence a shifter understands.
+    story
+        The simplest cause that explains it, as one sentence; empty where none is known.
     replay, simulated
         Marks that every rendering repeats. A marked message never reaches the channel of live data.
     onset_lumisection
         First lumisection of the episode, or None while unknown.
     exceeded
-        Families beyond their threshold: ``inputs``, ``score``, ``rate``.
+        Families beyond their threshold: ``scale``, ``maps``, ``rate``.
     conditions, comparisons, proposal
         The tables and the offer; each may be missing.
     console_url
@@ -195,6 +197,7 @@ class AlertMessage(_Frozen):
     stage: Stage
     model: str
     reason: str
+    story: str = ""
     site: str = ""
     replay: bool = False
     simulated: bool = False
@@ -241,6 +244,8 @@ def render_markdown(message: AlertMessage) -> str:
     open a code block.
     """
     lines = [f"#### {_SYMBOLS[message.stage]} {_inline(message.title)}", _inline(message.reason)]
+    if message.story:
+        lines.append(f"**Likely:** {_inline(message.story)}")
     facts = _facts(message)
     if facts:
         lines.append(" ".join(f"**{name}:** {_inline(value)}." for name, value in facts))
@@ -261,6 +266,8 @@ def render_markdown(message: AlertMessage) -> str:
 def render_text(message: AlertMessage) -> str:
     """Write a message for a terminal or a log: the same content as the Markdown, with aligned columns."""
     lines = [_line(message.title), _line(message.reason)]
+    if message.story:
+        lines.append(f"Likely: {_line(message.story)}")
     lines += [f"{name}: {_line(value)}" for name, value in _facts(message)]
     if message.conditions is not None:
         lines += ["", *_text_table(CONDITION_HEADINGS, [message.conditions.cells()])]

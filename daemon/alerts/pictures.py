@@ -7,68 +7,131 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from daemon import views
 from daemon.alerts.overlay import Overlay
-from daemon.alerts.plot import ratio_plot
+from daemon.alerts.plot import map_plot, rate_plot, ratio_plot
+from daemon.alerts.pull_map import PullMap
+from daemon.alerts.rate_curve import RateCurve
+from streams.judging.causes import Cause, Place
+from streams.judging.channels import ACCEPT_RATE
+from streams.judging.explanation import Story
+
+SCORE = "score"
+"""Name of the output score of the firmware among the quantities of an overlay."""
 
 _log = logging.getLogger(__name__)
 
 
-class Overlays(Protocol):
-    """Finds the counts of an input in a window and in its reference."""
+class Drawable(Protocol):
+    """Finds what pictures show, or None where the stream kept too little."""
 
     def overlay(
         self, model: str, run: int, lumisection: int, package: str, quantity: str
     ) -> tuple[Overlay, str] | None:
-        """Binned counts and their unit, or None where the stream kept none."""
+        """Bin an input of a window and of its reference; with the unit."""
+        ...
+
+    def story(
+        self, model: str, run: int, lumisection: int, package: str, suspects: tuple[str, ...]
+    ) -> Story | None:
+        """Tell what most likely happened to a window."""
+        ...
+
+    def pull_map(
+        self, model: str, run: int, lumisection: int, package: str, name: str, place: Place | None = None
+    ) -> PullMap | None:
+        """Compare the map of one kind of object with its expectation."""
+        ...
+
+    def rate_curve(self, model: str, run: int) -> RateCurve | None:
+        """Lay the accept rates of a run over pileup."""
         ...
 
 
 class Pictures:
-    """Ratio plots of alarms, as PNG files in one folder.
+    """The most telling picture of each alarm, as PNG files in one folder.
 
     Parameters
     ----------
-    overlays
-        Where the counts come from.
+    evidence
+        Where the numbers come from.
     folder
         Made when it is missing.
     """
 
-    def __init__(self, overlays: Overlays, folder: Path) -> None:
-        self._overlays = overlays
+    def __init__(self, evidence: Drawable, folder: Path) -> None:
+        self._evidence = evidence
         self._folder = folder
 
     def draw(self, incident: views.IncidentDetail) -> Path | None:
-        """Draw the input that deviates most in the verdict that opened the incident.
+        """Draw what the verdict that opened the incident is about.
+
+        A map for a story that has a place, the rate against pileup where only the rate speaks, else the
+        most telling input over its expectation.
 
         Returns
         -------
         Path or None
-            None when no input was named or its counts are gone: a message goes out without a picture then.
+            None when the counts are gone: a message goes out without a picture then.
         """
         verdict = incident.opening_verdict
-        worst = verdict.get("worst_inputs") or ()
-        if not worst:
+        window = (incident.model, int(verdict["run"]), int(verdict["lumisection"]), str(verdict["package"]))
+        suspects = tuple(str(name) for name in verdict.get("suspects") or ())
+        story = self._evidence.story(*window, suspects)
+        title = f"{incident.model}, run {window[1]}, LS {window[2]}"
+        marks = ("REPLAY", "SIMULATED DATA") if incident.simulated else ()
+        drawn = self._map(window, story, title, marks) or self._rate(window, suspects, title, marks)
+        drawn = drawn or self._ratio(window, _quantities(verdict, story), title, marks)
+        if drawn is None:
             return None
-        quantity = str(worst[0].get("name", ""))
-        run, lumisection = int(verdict["run"]), int(verdict["lumisection"])
-        found = self._overlays.overlay(incident.model, run, lumisection, str(verdict["package"]), quantity)
-        if found is None:
-            return None
-        counts, unit = found
-        picture = ratio_plot(
-            counts,
-            quantity=quantity,
-            unit=unit,
-            title=f"{incident.model}, run {run}, LS {lumisection}",
-            marks=("REPLAY", "SIMULATED DATA") if incident.simulated else (),
-        )
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{incident.id}-{quantity}").strip("-")
+        what, picture = drawn
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{incident.id}-{what}").strip("-")
         return _write(self._folder / f"{name}.png", picture)
+
+    def _map(
+        self, window: tuple[str, int, int, str], story: Story | None, title: str, marks: tuple[str, ...]
+    ) -> tuple[str, bytes] | None:
+        if story is None or story.place is None:
+            return None
+        data = self._evidence.pull_map(*window, story.object, story.place)
+        if data is None:
+            return None
+        return f"{story.object}-map", map_plot(data, title=title, marks=marks)
+
+    def _rate(
+        self, window: tuple[str, int, int, str], suspects: tuple[str, ...], title: str, marks: tuple[str, ...]
+    ) -> tuple[str, bytes] | None:
+        if not suspects or set(suspects) != {ACCEPT_RATE}:
+            return None
+        data = self._evidence.rate_curve(window[0], window[1])
+        return ("rate", rate_plot(data, title=title, marks=marks)) if data is not None else None
+
+    def _ratio(
+        self, window: tuple[str, int, int, str], quantities: Sequence[str], title: str, marks: tuple[str, ...]
+    ) -> tuple[str, bytes] | None:
+        for quantity in quantities:
+            found = self._evidence.overlay(*window, quantity)
+            if found is not None:
+                counts, unit = found
+                picture = ratio_plot(counts, quantity=quantity, unit=unit, title=title, marks=marks)
+                return quantity, picture
+        return None
+
+
+def _quantities(verdict: Mapping[str, Any], story: Story | None) -> list[str]:
+    """Name inputs worth a look, the most telling first: those of the story, then the most different ones."""
+    worst = [str(one.get("name", "")) for one in verdict.get("worst_inputs") or ()]
+    if story is None:
+        return worst
+    if story.cause is Cause.OUTPUT:
+        return [SCORE, *worst]
+    own = [name for name in worst if name.startswith(f"{story.object}[")] if story.object else []
+    leading = [f"{story.object}[0].pt"] if story.object and not own else []
+    return [*story.inputs, *own, *leading, *worst]
 
 
 def _write(path: Path, content: bytes) -> Path:

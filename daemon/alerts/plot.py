@@ -1,4 +1,4 @@
-"""The picture that goes with a message: a window over its reference, with the ratio below, as PNG.
+"""The pictures that go with a message, as PNG: a window over its reference, a map, the rate against pileup.
 
 Drawn in mplhep's ROOT style so that people who read it feel at home. Refuses to know where the counts come
 from and where the picture goes.
@@ -6,7 +6,7 @@ from and where the picture goes.
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import mplhep
@@ -14,8 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from daemon.alerts.overlay import Overlay
+from daemon.alerts.pull_map import PullMap
+from daemon.alerts.rate_curve import RateCurve
 
 # Okabe and Ito's palette: told apart by people with any common colour blindness.
 _WINDOW = "#D55E00"
@@ -45,36 +48,142 @@ def ratio_plot(data: Overlay, *, quantity: str, unit: str, title: str, marks: Se
     bytes
         A PNG of 900 x 750 pixels.
     """
-    style = {**mplhep.style.ROOT, "font.size": 15, "figure.facecolor": "white", "savefig.bbox": None}
-    with _style_lock, mpl.rc_context():
-        mpl.rcParams.update(style)
-        figure = Figure(figsize=(9, 7.5), dpi=_DPI)
-        canvas = FigureCanvasAgg(figure)
+
+    def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.06}
         )
         figure.subplots_adjust(left=0.13, right=0.97, top=0.92, bottom=0.11)
         _draw_counts(upper, data)
         _draw_ratio(lower, data)
-        upper.set_title(title, fontsize=15, loc="left", parse_math=False)
+        _head(upper, title, marks)
         label = f"{quantity} [{unit}]" if unit else quantity
         lower.set_xlabel(label, parse_math=False)
-        if marks:
-            upper.text(
-                0.97,
-                0.60,
-                "\n".join(marks),
-                transform=upper.transAxes,
-                ha="right",
-                va="top",
-                fontsize=17,
-                fontweight="bold",
-                color="#555555",
-                parse_math=False,
+
+    return _png(draw)
+
+
+def map_plot(data: PullMap, *, title: str, marks: Sequence[str] = ()) -> bytes:
+    """Draw the pulls of an eta-phi map, with a frame around the place that the story is about.
+
+    Parameters
+    ----------
+    data
+        Pulls and edges.
+    title, marks
+        As for `ratio_plot`.
+
+    Returns
+    -------
+    bytes
+        A PNG of 900 x 750 pixels.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.12, right=0.97, top=0.92, bottom=0.11)
+        top = max(5.0, float(np.abs(data.pulls).max(initial=0.0)))
+        mesh = axes.pcolormesh(data.eta, data.phi, data.pulls.T, cmap="RdBu_r", vmin=-top, vmax=top)
+        bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+        bar.set_label("pull: (window \u2212 expected) / error")
+        axes.set_xlabel(f"{data.object} eta", parse_math=False)
+        axes.set_ylabel(f"{data.object} phi [{data.unit}]" if data.unit else "phi", parse_math=False)
+        for low, high in framed(data):
+            axes.add_patch(
+                Rectangle(
+                    (low[0], low[1]),
+                    high[0] - low[0],
+                    high[1] - low[1],
+                    fill=False,
+                    color="black",
+                    linewidth=2.5,
+                )
             )
+        _head(axes, title, marks)
+
+    return _png(draw)
+
+
+def rate_plot(data: RateCurve, *, title: str, marks: Sequence[str] = ()) -> bytes:
+    """Draw accept rate against pileup, with the curve of the reference and its band.
+
+    Parameters
+    ----------
+    data
+        Curve and windows.
+    title, marks
+        As for `ratio_plot`.
+
+    Returns
+    -------
+    bytes
+        A PNG of 900 x 750 pixels.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.13, right=0.97, top=0.92, bottom=0.11)
+        curve = 100 * data.expected
+        axes.fill_between(
+            data.pileup,
+            curve * (1 - data.band),
+            curve * (1 + data.band),
+            color=_REFERENCE,
+            alpha=0.25,
+            linewidth=0,
+            label=f"reference \u00b1{100 * data.band:.1f} %",
+        )
+        axes.plot(data.pileup, curve, color=_REFERENCE, linewidth=2)
+        axes.errorbar(
+            data.at,
+            100 * data.rate,
+            100 * data.rate_error,
+            fmt="o",
+            color=_WINDOW,
+            markersize=6,
+            label="windows",
+        )
+        axes.errorbar(
+            data.at[-1:], 100 * data.rate[-1:], fmt="o", color="black", markersize=9, label="latest window"
+        )
+        axes.set_xlabel("pileup")
+        axes.set_ylabel("accept rate [%]")
+        axes.set_xlim(data.pileup[0], data.pileup[-1])
+        highest = 100 * max(float(data.rate.max()), float((data.expected * (1 + data.band)).max()))
+        axes.set_ylim(0, 1.35 * highest)
+        axes.legend(loc="upper left", fontsize=14)
+        _head(axes, title, marks)
+
+    return _png(draw)
+
+
+def framed(data: PullMap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return lower and upper corners of the frames around the place of a map; two where phi wraps around."""
+    if data.place is None:
+        return []
+    (eta_low, eta_high), (low, high) = data.place.eta, data.place.phi
+    parts = [(low, high)] if low < high else [(low, float(data.phi[-1])), (float(data.phi[0]), high)]
+    return [((eta_low, start), (eta_high, end)) for start, end in parts]
+
+
+def _png(draw: Callable[[Figure], None]) -> bytes:
+    """Draw on a figure of 900 x 750 pixels in mplhep's style, and return it as PNG."""
+    style = {**mplhep.style.ROOT, "font.size": 15, "figure.facecolor": "white", "savefig.bbox": None}
+    with _style_lock, mpl.rc_context():
+        mpl.rcParams.update(style)
+        figure = Figure(figsize=(9, 7.5), dpi=_DPI)
+        canvas = FigureCanvasAgg(figure)
+        draw(figure)
         picture = io.BytesIO()
         canvas.print_figure(picture, dpi=_DPI, metadata={"Software": "lumiwatch"})
     return picture.getvalue()
+
+
+def _head(axes: Axes, title: str, marks: Sequence[str]) -> None:
+    axes.set_title(title, fontsize=15, loc="left", parse_math=False)
+    if marks:
+        words = ", ".join(marks)
+        axes.set_title(words, fontsize=15, loc="right", fontweight="bold", color="#555555", parse_math=False)
 
 
 def _draw_counts(axes: Axes, data: Overlay) -> None:

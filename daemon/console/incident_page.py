@@ -10,6 +10,7 @@ from nicegui import run, ui
 
 from daemon import queries, views
 from daemon.alerts.channels import LOG, Action
+from daemon.alerts.compose import story_of
 from daemon.console.layout import Visit, badge, heading, link, marks, still_logged_in, table
 from daemon.console.live import Live
 from daemon.console.looks import INCIDENTS, NOTIFICATIONS
@@ -116,6 +117,9 @@ class _IncidentPage:
         if incident.instruction and incident.state is not IncidentState.RESOLVED:
             ui.label(f"Instruction to the shift: {incident.instruction}").classes("lw-notice warning")
         ui.label(incident.resolution or incident.reason).classes("lw-reason")
+        story = story_of(incident)
+        if story:
+            ui.label(f"Likely: {story}").classes("lw-story")
         where = lumisections(incident.first_lumisection, incident.last_lumisection)
         acknowledged = incident.acknowledged_by or "nobody yet"
         table(

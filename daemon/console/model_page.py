@@ -141,6 +141,8 @@ def _show_overview(found: Overview) -> None:
 
 def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
     ui.label(verdict.reason).classes("lw-reason")
+    if verdict.story:
+        ui.label(f"Likely: {verdict.story}").classes("lw-story")
     tolerated = f"\u00b1{100 * status.rate_band:.0f} %"
     firmware = [
         ("accept rate", f"{percent(verdict.accept_rate)}, expected {percent(verdict.expected_rate)}"),

@@ -23,6 +23,8 @@ TAIL: Final = "tail"
 PRESENCE: Final = "presence"
 SCORE: Final = "score"
 RATE: Final = "rate"
+ACCEPT_RATE: Final = "accept rate"
+"""Name of the one channel of the rate."""
 
 MINIMUM_ENTRIES: Final = 400
 """Fewer reference entries in a slot say nothing about the shape of its spectrum."""
@@ -114,7 +116,7 @@ def design(contract: Contract, pooled: Summary) -> Design:
             specs = [spec for spec in contract.inputs if spec.object == group.name]
             rows += _object_channels(contract, pooled, specs)
         rows.append(_score_level(pooled))
-        rows.append((Channel("accept rate", RATE, "", counted=True), []))
+        rows.append((Channel(ACCEPT_RATE, RATE, "", counted=True), []))
     n_bins = pooled.layout.n_input_bins + len(pooled.score)
     segments = [(index, row) for index, (_, parts) in enumerate(rows) for row in parts]
     weights = sparse.csr_array(

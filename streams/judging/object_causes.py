@@ -28,6 +28,8 @@ SOFT_SHARES: Final = (0.4, 0.6, 0.8, 1.0)
 """Parts of the objects of a kind, the softest, that may vanish or be added."""
 LEAST_MISMATCH: Final = 0.03
 """The pileup is measured to a per cent or so: less than this is no mismatch."""
+WITHIN_CODE: Final = 0.04
+"""Error of an offset, in codes, from not knowing where in its code a value lies."""
 _SMALL_LOSS: Final = 0.02
 _PILEUP_STEP: Final = 0.05
 
@@ -91,8 +93,8 @@ def _at(scene: Scene, pileup: float) -> Densities:
 def _gain(scene: Scene, shape: ObjectShape, seen: ObjectShape) -> Candidate:
     """Start from the mean root of pt, which rises with the root of a gain whatever the spectrum."""
     root = np.sqrt(np.maximum(_codes(shape) + _origin(shape) + _half(shape), 0.0))
-    start = (_mean(seen, root) / _mean(shape, root)) ** 2
-    gain, error = _refined(scene, lambda g: scaled(shape, g), start, 0.002)
+    start, error = (_mean(seen, root) / _mean(shape, root)) ** 2, 2 * _mean_error(scene, seen, root)
+    gain, error = _refined(scene, lambda g: scaled(shape, g), start, error * start / _mean(seen, root))
     return Candidate(
         Cause.GAIN,
         scene.with_shape(scaled(shape, gain)),
@@ -106,8 +108,9 @@ def _gain(scene: Scene, shape: ObjectShape, seen: ObjectShape) -> Candidate:
 
 def _offset(scene: Scene, shape: ObjectShape, seen: ObjectShape) -> Candidate:
     codes = _codes(shape).astype(np.float64)
-    start = _mean(seen, codes) - _mean(shape, codes)
-    shift, error = _refined(scene, lambda d: scaled(shape, 1.0, d), start, 0.02)
+    start, error = _mean(seen, codes) - _mean(shape, codes), _mean_error(scene, seen, codes)
+    shift, error = _refined(scene, lambda d: scaled(shape, 1.0, d), start, error)
+    error = float(np.hypot(error, WITHIN_CODE))
     lsb, unit = shape.spec.lsb, shape.spec.unit
     return Candidate(
         Cause.OFFSET,
@@ -201,7 +204,10 @@ def _added(scene: Scene, shape: ObjectShape, seen: ObjectShape, region: Region |
         angles = place.angles(shape) if place is not None else uniform_angles(shape)
         more = inserted(shape, spike, angles)
         full = scene.with_shape(more, _with_added(scene, shape.name, place))
-        share, error = scene.goodness.amplitude(scene.base, full)
+        if place is None:
+            share, error = scene.goodness.amplitude(scene.base, full)
+        else:  # the map counts them, whatever their pt
+            share, error = place.excess / n, float(np.sqrt(place.observed)) / n
         if not 0 < share < 1:
             continue
         where = f"at {place.words}" if place is not None else "anywhere in eta and phi"
@@ -263,8 +269,11 @@ def _with_added(scene: Scene, name: str, region: Region | None) -> Floats:
 def _refined(
     scene: Scene, make: Callable[[float], ObjectShape], start: float, step: float
 ) -> tuple[float, float]:
-    """Find the minimum of the deviance near a start by two parabolas, and the error from its curvature."""
-    value, error = start, abs(step)
+    """Find the minimum of the deviance near a start, with the error from its curvature.
+
+    Parabolas through three points, first as far apart as the start is wrong, then as the minimum is sharp.
+    """
+    value, error = start, step
     for _ in range(2):
         low, middle, high = (
             scene.goodness.deviance(scene.with_shape(make(value + side * step))) for side in (-1, 0, 1)
@@ -272,9 +281,18 @@ def _refined(
         curvature = (low - 2 * middle + high) / step**2
         if curvature <= 0:
             break
-        value += float(np.clip((low - high) / (2 * step * curvature), -10 * step, 10 * step))
+        value += float(np.clip((low - high) / (2 * step * curvature), -3 * step, 3 * step))
         error = float(np.sqrt(2.0 / curvature))
+        step = max(error, step / 5)
     return value, error
+
+
+def _mean_error(scene: Scene, shape: ObjectShape, values: Floats) -> float:
+    """Return the standard deviation of the mean of some values of the objects in a window."""
+    pooled = shape.pt.sum(axis=0)
+    mean = float(pooled @ values) / float(pooled.sum())
+    variance = float(pooled @ (values - mean) ** 2) / float(pooled.sum())
+    return float(np.sqrt(variance / (float(pooled.sum()) * scene.window.n_events)))
 
 
 def _mean(shape: ObjectShape, values: Floats) -> float:

@@ -1,13 +1,19 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from daemon.alerts.evidence import SCORE, Evidence
 from daemon.alerts.pictures import Pictures
+from daemon.alerts.pull_map import pull_map
 from daemon.database import open_database
 from daemon.intake import take_verdict
 from daemon.operations import utc_now
 from daemon.queries import incident
 from daemon.settings import load_site
+from streams.counting.layout import layout_of
+from streams.judging.causes import Cause
+from streams.judging.expectation import Expected
 from tests.support.console_server import MODEL, OLD, RUN, Feed, Source
 from tests.support.daemon import copy_site, make_verdict
 
@@ -99,3 +105,50 @@ def test_the_picture_of_an_alarm_is_drawn_once_into_its_folder(evidence, fed, tm
 
 def _worst(evidence):
     return evidence.assessments(MODEL, RUN)[-1].worst_inputs
+
+
+def test_the_story_of_a_window_is_the_gain_that_was_applied(evidence):
+    story = evidence.story(MODEL, RUN, 42, OLD, ("jet gain",))
+
+    assert (story.cause, story.object) == (Cause.GAIN, "jet")
+    assert abs(story.size - 1.10) < 5 * story.error
+    assert evidence.story(MODEL, RUN, 999, OLD, ()) is None
+
+
+def test_a_map_spans_its_detector_in_physical_units(evidence):
+    found = evidence.pull_map(MODEL, RUN, 40, OLD, "jet")
+
+    assert found.pulls.shape == (len(found.eta) - 1, len(found.phi) - 1)
+    assert (found.phi[0], found.phi[-1]) == pytest.approx((-np.pi, np.pi))
+    assert -5.1 < found.eta[0] < -4.9 < 4.9 < found.eta[-1] < 6
+    assert np.abs(found.pulls).max() < 6
+    assert evidence.pull_map(MODEL, RUN, 40, OLD, "tau") is None
+
+
+def test_a_map_shows_a_region_where_it_is(fed, evidence):
+    site, _ = fed
+    contract = site.models[MODEL].contract
+    layout = layout_of(contract)
+    maps = np.full(layout.n_map_bins, 0.05)
+    expected = Expected(np.zeros(0), np.zeros(0), maps, 0.1, 1e9, np.zeros(layout.n_inputs))
+    counts = np.full(layout.n_map_bins, 500)
+    entry = next(one for one in layout.maps if one.object == "jet")
+    first = sum(one.size for one in layout.maps[: layout.maps.index(entry)])
+    eta, phi = (30 - entry.eta.minimum) // entry.eta.width, (100 - entry.phi.minimum) // entry.phi.width
+    counts[first + eta * entry.phi.bins + phi] = 5000
+
+    found = pull_map(SimpleNamespace(layout=layout, maps=counts, n_events=10_000), expected, contract, "jet")
+
+    row, column = np.unravel_index(np.argmax(found.pulls), found.pulls.shape)
+    assert found.eta[row] - 0.03 <= 30 * 0.0435 <= found.eta[row + 1]
+    assert found.phi[column] <= 100.5 * np.pi / 72 - 2 * np.pi <= found.phi[column + 1]
+
+
+def test_the_rate_curve_passes_through_windows_in_control(evidence):
+    found = evidence.rate_curve(MODEL, RUN)
+
+    assert found.lumisections.tolist() == [39, 40, 41, 42]
+    at = np.interp(found.at, found.pileup, found.expected)
+    assert found.rate[:2] == pytest.approx(at[:2], rel=0.15)
+    assert found.rate[-1] > at[-1] * 1.1
+    assert 0 < found.band < 1
