@@ -209,26 +209,33 @@ def _correlations(
     weights = np.divide(1.0, variance, out=np.zeros(len(variance)), where=speaks)
     yield _pair(CORRELATIONS, layout, change, np.sqrt(weights), floor)
     share, sizes = swapped_marks(change, weights, marks.correlations, places, layout.n_inputs)
-    visible = (sizes >= VISIBLE_SWAP) & (
-        np.abs(marks.shares[places[0]] - marks.shares[places[1]]) <= HIDDEN_SWAP
-    )
-    hidden = _alike(layout, expected, visible)
-    swap = _pair(SWAPPED, layout, np.maximum(share, 0.0), np.where(hidden, sizes, 0.0), SMALLEST_SWAP)
+    visible = sizes >= VISIBLE_SWAP
+    visible &= np.abs(marks.shares[places[0]] - marks.shares[places[1]]) <= HIDDEN_SWAP
+    share = np.maximum(share, 0.0)
+    alike = _first_alike(layout, expected, np.where(visible, share * sizes, 0.0), share > SMALLEST_SWAP)
+    swap = _pair(SWAPPED, layout, share, np.where(alike, sizes, 0.0), SMALLEST_SWAP)
     yield swap if swap.effect > SMALLEST_SWAP else replace(swap, effect=0.0)
 
 
-def _alike(layout: Layout, expected: Expected, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return those of the wanted pairs that are one quantity of two slots, distributed alike."""
+def _first_alike(
+    layout: Layout, expected: Expected, significance: Floats, preferred: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Mark the most significant pair that is one quantity of two slots, distributed alike; at most one.
+
+    Preferred pairs come before all others. Shape (n_pairs,).
+    """
     first, second = layout.pair_places
     kinds, starts = _kinds(layout.input_names), layout.starts
-    result: npt.NDArray[np.bool_] = wanted & (kinds[first] == kinds[second])
-    for place in np.flatnonzero(result):
+    found = np.zeros(len(first), dtype=np.bool_)
+    candidates = np.flatnonzero((significance > 0) & (kinds[first] == kinds[second]))
+    for place in candidates[np.lexsort((-significance[candidates], ~preferred[candidates]))]:
         one, other = (
             expected.inputs[starts[index] : starts[index + 1]] for index in (first[place], second[place])
         )
-        same_range = len(one) == len(other)
-        result[place] = same_range and float(np.abs(np.cumsum(one - other)).max()) <= HIDDEN_SWAP
-    return result
+        if len(one) == len(other) and float(np.abs(np.cumsum(one - other)).max()) <= HIDDEN_SWAP:
+            found[place] = True
+            break
+    return found
 
 
 @lru_cache(maxsize=16)
