@@ -14,6 +14,8 @@ from streams.dqm.root import histogram_of
 from streams.dqm.summary import summarise_histograms
 from streams.errors import ContractError, StreamsError
 from streams.judging.assessment import AssessmentSettings, Judgement, assess
+from streams.judging.comparison import compare
+from streams.judging.detectable import detectable_effects
 from streams.judging.extremes import INPUTS, ks_distances
 from streams.judging.reference import build_reference, decode_reference, encode_reference
 from streams.judging.verdict import State, VerdictChain
@@ -179,3 +181,14 @@ def test_what_needs_events_refuses_a_contract_of_histograms_with_one_line(contra
         contract.require_events("a replay")
     with pytest.raises(StreamsError, match="no object 'jet'"):
         contract.group("jet")
+
+
+def test_effects_that_histograms_let_be_noticed_are_told_for_each(reference, contract):
+    n_events = round(reference.header.calibration.n_events)
+    effects = detectable_effects(reference, contract, n_events=n_events, pileup=40.0)
+    assert [one.name for one in effects] == [spec.name for spec in contract.inputs]
+    assert all(one.kind == "input" and one.in_ten is None and one.gain is None for one in effects)
+    found = [one.shift_lsb for one in effects if one.shift_lsb is not None]
+    assert found
+    assert all(0 < shift < 1000 for shift in found)
+    assert compare(reference, reference, contract).verdict == "They agree within their noise."

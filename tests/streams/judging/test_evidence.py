@@ -44,15 +44,15 @@ def test_e_values_of_p_values_have_a_mean_of_one_or_a_little_less():
 def test_it_takes_one_over_the_budget_windows_or_more_to_a_false_alarm():
     rng = np.random.default_rng(5)
     lengths = []
-    for _ in range(60):
+    for _ in range(40):
         evidence = Evidence()
-        for number in range(2000):
+        for number in range(800):
             z, p_value = rng.standard_normal(3), rng.random()
             linear = [Linear(f"c{index}", 0.25, float(one), 0.0) for index, one in enumerate(z)]
             if _level(evidence, number, linear, [Rare("map", 0.25, float(p_value))]) >= 0:
                 break
         lengths.append(number + 1)
-    # the runs that were cut at 2000 windows make the mean smaller than it is
+    # the runs that were cut at 800 windows make the mean smaller than it is
     assert np.mean(lengths) > 1 / BUDGET
 
 
