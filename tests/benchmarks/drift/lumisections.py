@@ -60,16 +60,28 @@ def learning(detector: GeneratedDetector, n_fills: int, every: int = 4) -> Learn
     )
 
 
-def in_control(detector: GeneratedDetector, n_lumisections: int) -> Iterator[Sequence]:
-    """Yield whole fills until there are at least so many lumisections; the last one may be cut."""
+def control_fills(detector: GeneratedDetector, n_lumisections: int) -> Iterator[tuple[int, int]]:
+    """Yield run and number of lumisections of whole fills; the last one may be cut."""
     run, left = CONTROL_RUNS, n_lumisections
     while left > 0:
-        numbers = range(1, min(detector.lumisections_per_fill, left) + 1)
-        yield Sequence(
-            [detector.summary(run, number, EVENTS) for number in numbers],
-            [detector.conditions(run, number) for number in numbers],
-        )
-        run, left = run + 1, left - len(numbers)
+        number = min(detector.lumisections_per_fill, left)
+        yield run, number
+        run, left = run + 1, left - number
+
+
+def control_fill(detector: GeneratedDetector, run: int, n_lumisections: int) -> Sequence:
+    """Return a fill in which nothing is wrong."""
+    numbers = range(1, n_lumisections + 1)
+    return Sequence(
+        [detector.summary(run, number, EVENTS) for number in numbers],
+        [detector.conditions(run, number) for number in numbers],
+    )
+
+
+def in_control(detector: GeneratedDetector, n_lumisections: int) -> Iterator[Sequence]:
+    """Yield the fills that `control_fills` names."""
+    for run, number in control_fills(detector, n_lumisections):
+        yield control_fill(detector, run, number)
 
 
 def repetition(detector: GeneratedDetector, case: Case, position: int, number: int) -> Sequence:

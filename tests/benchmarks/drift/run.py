@@ -11,6 +11,8 @@
 """
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from streams.backtest.generator import GeneratedDetector
 from streams.contracts.contract import load_contract
@@ -37,7 +39,7 @@ from tests.benchmarks.drift.judge import Judge, MakeJudge, lumiwatch
 from tests.benchmarks.drift.lumisections import BEFORE_ONSET, CONTROL_STEP
 from tests.benchmarks.drift.peers import ensure_environment, peers
 from tests.benchmarks.drift.scoring import NOTHING, Detection, Quiet, Share, detection, quiet
-from tests.benchmarks.drift.sequential import BASELINES, DETECTORS
+from tests.benchmarks.drift.sequential import BASELINES, DETECTORS, Lumiwatch
 from tests.benchmarks.run import PAGE, machine, replace_section
 
 CONTRACT: Final = PAGE.parents[1] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
@@ -116,23 +118,38 @@ class Bench:
 
     def judged(self) -> str:
         """Return the table of the judge."""
-        judge = self.judge
+        control = NOTHING
         with _timed(f"{self.size.control} lumisections in control"):
-            control = NOTHING
-            for one in lumisections.in_control(self.detector, self.size.control):
-                control += quiet(judge(one.summaries, one.conditions))
+            fills = list(lumisections.control_fills(self.detector, self.size.control))
+            for states in self._side_by_side(Bench.control_states, fills):
+                control += quiet(states)
         rows = [_control_row(control)]
         for position, case in self.cases:
             with _timed(case.name):
-                rows.append(_case_row(case, self._detection(position, case)))
+                numbers = [(position, number) for number in range(self.size.repetitions)]
+                found = detection(self._side_by_side(Bench.case_states, numbers), BEFORE_ONSET)
+                rows.append(_case_row(case, found))
         return _table(("case", "found", "median delay, LS", "alarms, not judged", "target", "reached"), rows)
 
-    def _detection(self, position: int, case: Case) -> Detection:
-        sequences = []
-        for number in range(self.size.repetitions):
-            one = lumisections.repetition(self.detector, case, position, number)
-            sequences.append(self.judge(one.summaries, one.conditions))
-        return detection(sequences, BEFORE_ONSET)
+    def control_states(self, run: int, n_lumisections: int) -> list[State]:
+        """Judge one fill in control."""
+        one = lumisections.control_fill(self.detector, run, n_lumisections)
+        return self.judge(one.summaries, one.conditions)
+
+    def case_states(self, position: int, number: int) -> list[State]:
+        """Judge one repetition of a case."""
+        case = dict(self.cases)[position]
+        one = lumisections.repetition(self.detector, case, position, number)
+        return self.judge(one.summaries, one.conditions)
+
+    def _side_by_side(
+        self, judged: Callable[["Bench", int, int], list[State]], tasks: Sequence[tuple[int, int]]
+    ) -> list[list[State]]:
+        """Judge in as many processes as there are cores; each has what was learnt, and the order stays."""
+        _ = self.judge
+        # forked: the judge is no data that could be sent
+        with multiprocessing.get_context("fork").Pool(os.cpu_count(), _remember, (self, judged)) as pool:
+            return pool.map(_judge_one, tasks, chunksize=1)
 
     def compared(self) -> str:
         """Return the table of the peers, with lumiwatch's state after the same lumisections."""
@@ -170,7 +187,9 @@ class Bench:
     def streams(self) -> str:
         """Return the table of the synthetic streams."""
         with _timed("synthetic streams"):
-            results = synthetic.results(DETECTORS, range(self.size.seeds))
+            # of zeros and ones it takes more of them to know what is usual
+            detectors = {**DETECTORS, "lumiwatch": lambda: Lumiwatch(learned=200)}
+            results = synthetic.results(detectors, range(self.size.seeds))
         cells = {
             (one.stream, one.detector): f"{one.share.found} of {one.share.of}; "
             f"{'none' if one.delay is None else f'{one.delay:.0f}'}; {one.false_per_1000:.2f}"
@@ -187,6 +206,19 @@ class Bench:
         series = dict.fromkeys(row[0] for row in scores)
         rows = [(one, *(cells[one, name] for name in detectors)) for one in series]
         return _table(("F1 within 5; covering", *detectors), rows)
+
+
+_TASK: dict[str, Any] = {}
+
+
+def _remember(bench: Bench, judged: Callable[[Bench, int, int], list[State]]) -> None:
+    """Note, in a process of the pool, who judges what."""
+    _TASK.update(bench=bench, judged=judged)
+
+
+def _judge_one(task: tuple[int, int]) -> list[State]:
+    states: list[State] = _TASK["judged"](_TASK["bench"], *task)
+    return states
 
 
 PARTS: Final = {

@@ -30,16 +30,16 @@ class River:
 
 
 class Lumiwatch:
-    """lumiwatch's evidence on one sequence: it learns what is usual from the first numbers, then watches.
+    """lumiwatch's evidence on one sequence: numbers to learn from, then numbers to watch.
 
     After an alarm it learns anew. No pileup, no reference, one channel with the whole budget: what is left
     of lumiwatch on a bare sequence.
     """
 
-    LEARNED = 20
     BUDGET = 1e-3
 
-    def __init__(self) -> None:
+    def __init__(self, learned: int = 20) -> None:
+        self._learned = learned
         self._begin()
 
     def _begin(self) -> None:
@@ -48,12 +48,12 @@ class Lumiwatch:
         self._seen = 0
 
     def __call__(self, value: float) -> bool:
-        if len(self._usual) < self.LEARNED:
+        if len(self._usual) < self._learned:
             self._usual.append(value)
             return False
         mean, spread = float(np.mean(self._usual)), float(np.std(self._usual, ddof=1))
         self._seen += 1
-        n = self.LEARNED
+        n = self._learned
         # a flat sequence has no spread: then any change is one
         deviations = (
             (value - mean) / (spread * np.sqrt(1 + 1 / n)) if spread else np.sign(value - mean) * 99.0
