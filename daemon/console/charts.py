@@ -4,6 +4,7 @@ All plots over lumisections share their horizontal axis and margins, so that one
 from the top of a page to its bottom.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,21 @@ from daemon.console.chart_style import CONFIG, Figure, axis, faded, layout
 from daemon.console.looks import VERDICTS, Palette
 from daemon.console.wording import deviation, percent, short
 from streams.judging.assessment import Assessment
+from streams.judging.track import WARNING_SHARE
 
-_FAMILY_SYMBOLS = {"inputs": "circle", "score": "diamond", "rate": "square"}
+LOWEST_EVIDENCE, HIGHEST_EVIDENCE = -4.0, 10.0
+"""Evidence beyond these, in decades from an alarm's level, is drawn there."""
+WARNING_EVIDENCE = math.log10(WARNING_SHARE)
+_SYMBOLS = {
+    "scale": "circle",
+    "tail": "triangle-up",
+    "presence": "pentagon",
+    "maps": "square",
+    "inputs": "diamond",
+    "correlations": "star",
+    "score": "hexagon",
+    "rate": "cross",
+}
 
 
 def tone_colour(tone: str, colours: Palette) -> str:
@@ -30,7 +44,7 @@ def timeline(
     band: float | None,
     colours: Palette,
 ) -> Figure:
-    """Verdicts, accept rate and significance of the families over lumisections.
+    """Verdicts, accept rate, evidence of drift and significance of the families over lumisections.
 
     Parameters
     ----------
@@ -43,41 +57,46 @@ def timeline(
         Dark or light.
     """
     changes = package_changes(verdicts)
+    rated = band is not None
     return {
         "data": [
             *_verdict_marks(verdicts, colours),
             *(_rate_lines(verdicts, band, colours) if band is not None else ()),
+            _evidence_line(verdicts, colours),
             *_family_lines(assessments, colours),
         ],
         "layout": {
-            **layout(colours, height=560),
-            "xaxis": axis(colours, title="lumisection", anchor="y3", range=span(verdicts)),
-            "yaxis": axis(colours, domain=[0.94, 1.0], visible=False, range=[-0.5, 0.5], fixedrange=True),
-            "yaxis2": axis(colours, title="accept rate [%]", domain=[0.40, 0.90], visible=band is not None),
+            **layout(colours, height=760 if rated else 600),
+            "xaxis": axis(colours, title="lumisection", anchor="y4", range=span(verdicts)),
+            "yaxis": axis(colours, domain=[0.96, 1.0], visible=False, range=[-0.5, 0.5], fixedrange=True),
+            "yaxis2": axis(colours, title="accept rate [%]", domain=[0.66, 0.93], visible=rated),
             "yaxis3": axis(
                 colours,
-                title="value / threshold",
-                domain=[0.0, 0.90 if band is None else 0.32],
+                title="evidence / alarm level",
+                domain=[0.34, 0.60] if rated else [0.54, 0.93],
+                **_decades(verdicts),
+            ),
+            "yaxis4": axis(
+                colours,
+                title="family / threshold",
+                domain=[0.0, 0.28 if rated else 0.46],
                 rangemode="tozero",
             ),
             "shapes": [
                 *(_vertical(x, colours) for x, _ in changes),
-                {
-                    "type": "line",
-                    "xref": "paper",
-                    "x0": 0,
-                    "x1": 1,
-                    "yref": "y3",
-                    "y0": 1,
-                    "y1": 1,
-                    "line": {"color": colours.alarm, "width": 2, "dash": "dash"},
-                },
+                _horizontal("y3", 0.0, colours.alarm, "dash"),
+                _horizontal("y3", WARNING_EVIDENCE, colours.warning, "dot"),
+                _horizontal("y4", 1.0, colours.alarm, "dash"),
             ],
-            "annotations": [_package_note(x, package, colours) for x, package in changes],
+            "annotations": [
+                *(_package_note(x, package, colours) for x, package in changes),
+                _level_note(0.0, "alarm", colours.alarm),
+                _level_note(WARNING_EVIDENCE, "warning", colours.warning),
+            ],
             "legend": {
                 "orientation": "h",
                 "x": 0,
-                "y": -0.13,
+                "y": -0.09 if rated else -0.12,
                 "yanchor": "top",
                 "font": {"color": colours.ink, "size": 13},
             },
@@ -260,27 +279,87 @@ def _binomial_error(verdict: views.VerdictView) -> float:
     return 100.0 * float(np.sqrt(max(rate * (1.0 - rate), 0.0) / n))
 
 
+def _evidence_line(verdicts: Sequence[views.VerdictView], colours: Palette) -> Figure:
+    known = [verdict for verdict in verdicts if verdict.evidence is not None]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [verdict.lumisection for verdict in known],
+        "y": np.clip(
+            [verdict.evidence or 0.0 for verdict in known], LOWEST_EVIDENCE, HIGHEST_EVIDENCE
+        ).tolist(),
+        "yaxis": "y3",
+        "name": "evidence",
+        "line": {"color": colours.ink, "width": 1.5},
+        "marker": {
+            "size": 6,
+            "color": [tone_colour(VERDICTS[verdict.state].tone, colours) for verdict in known],
+        },
+        "customdata": [[", ".join(verdict.suspects) or "none", verdict.evidence] for verdict in known],
+        "hovertemplate": "LS %{x}: evidence 10<sup>%{customdata[1]:.1f}</sup> of an alarm's level"
+        "<br>suspects: %{customdata[0]}<extra></extra>",
+    }
+
+
+def _decades(verdicts: Sequence[views.VerdictView]) -> Figure:
+    """Label the axis of the evidence with powers of ten."""
+    highest = min(max([1.0, *(verdict.evidence or 0.0 for verdict in verdicts)]), HIGHEST_EVIDENCE)
+    ticks = [int(LOWEST_EVIDENCE), int(LOWEST_EVIDENCE / 2), *range(0, int(highest) + 1, 2)]
+    return {
+        "range": [LOWEST_EVIDENCE - 0.3, highest + 0.5],
+        "tickvals": ticks,
+        "ticktext": [f"10<sup>{power}</sup>" if power else "1" for power in ticks],
+    }
+
+
 def _family_lines(assessments: Sequence[Assessment], colours: Palette) -> list[Figure]:
-    tints = {"inputs": colours.reference, "score": colours.window, "rate": colours.good}
     series: dict[str, list[tuple[int, float]]] = {}
     for one in assessments:
         for family in one.families:
             if family.threshold > 0:
                 series.setdefault(family.name, []).append((one.lumisection, family.value / family.threshold))
+    tints = dict(zip(_SYMBOLS, colours.series, strict=True))
     return [
         {
             "type": "scatter",
             "mode": "lines+markers",
             "x": [x for x, _ in points],
             "y": [y for _, y in points],
-            "yaxis": "y3",
+            "yaxis": "y4",
             "name": name,
             "line": {"color": tints.get(name, colours.muted), "width": 1.5},
-            "marker": {"symbol": _FAMILY_SYMBOLS.get(name, "cross"), "size": 6},
+            "marker": {"symbol": _SYMBOLS.get(name, "x"), "size": 7},
             "hovertemplate": f"LS %{{x}}: {name} at %{{y:.2f}} of its threshold<extra></extra>",
         }
         for name, points in series.items()
     ]
+
+
+def _horizontal(axis_name: str, value: float, colour: str, dash: str) -> Figure:
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "yref": axis_name,
+        "y0": value,
+        "y1": value,
+        "line": {"color": colour, "width": 2, "dash": dash},
+    }
+
+
+def _level_note(value: float, word: str, colour: str) -> Figure:
+    return {
+        "x": 1.0,
+        "xref": "paper",
+        "xanchor": "right",
+        "y": value,
+        "yref": "y3",
+        "yanchor": "bottom" if value >= 0 else "top",
+        "showarrow": False,
+        "text": word,
+        "font": {"color": colour, "size": 13},
+    }
 
 
 def _vertical(x: float, colours: Palette) -> Figure:
@@ -298,7 +377,7 @@ def _vertical(x: float, colours: Palette) -> Figure:
 def _package_note(x: float, package: str, colours: Palette) -> Figure:
     return {
         "x": x,
-        "y": 0.895,
+        "y": 0.935,
         "yref": "paper",
         "yanchor": "top",
         "xanchor": "left",

@@ -213,9 +213,7 @@ class _Messages:
             ui.label(str(message.payload.get("text", ""))).classes("lw-pre")
             if picture is not None:
                 source = f"data:image/png;base64,{picture}"
-                ui.html(
-                    f'<img class="lw-picture" alt="Window over reference" src="{source}">', sanitize=False
-                )
+                ui.html(f'<img class="lw-picture" alt="Picture of the alarm" src="{source}">', sanitize=False)
             exact = {
                 key: value for key, value in message.payload.items() if key in {"method", "path", "body"}
             }

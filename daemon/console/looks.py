@@ -32,6 +32,8 @@ class Palette:
         Data and expectation.
     ink, muted, line, ground
         Text, secondary text, grid lines, background.
+    series
+        Eight lines that lie over each other, told apart by symbols too.
     scale
         Colour scale of heat maps, from nothing to much.
     """
@@ -46,6 +48,7 @@ class Palette:
     muted: str
     line: str
     ground: str
+    series: tuple[str, ...]
     scale: tuple[tuple[float, str], ...]
 
 
@@ -60,6 +63,7 @@ DARK = Palette(
     muted="#a3adb8",
     line="#2b333d",
     ground="#161b22",
+    series=("#56b4e9", "#f0b429", "#2fb18a", "#ff9d5c", "#cc79a7", "#b5a0ff", "#f0e442", "#e6edf3"),
     scale=((0.0, "#161b22"), (0.15, "#12395a"), (0.4, "#1f77a8"), (0.7, "#e0a030"), (1.0, "#fff2b0")),
 )
 LIGHT = Palette(
@@ -73,6 +77,7 @@ LIGHT = Palette(
     muted="#4d5863",
     line="#d5dbe2",
     ground="#ffffff",
+    series=("#0072b2", "#a86b00", "#00795a", "#c24a00", "#a8488a", "#5b3fb5", "#6e6a00", "#12181f"),
     scale=((0.0, "#ffffff"), (0.15, "#d7e8f5"), (0.4, "#7db5dc"), (0.7, "#d98a1f"), (1.0, "#6b1f00")),
 )
 
@@ -85,6 +90,7 @@ def palette(*, dark: bool) -> Palette:
 NO_DATA = Look("NO DATA", "cloud_off", "quiet")
 BEHIND = Look("STREAM", "hourglass_bottom", "warning")
 LATE = Look("LATE", "schedule", "warning")
+RATE_CHART = Look("RATE CHART", "show_chart", "warning")
 FIRMWARE_FAULT = Look("FIRMWARE FAULT", "memory", "alarm")
 
 VERDICTS = {

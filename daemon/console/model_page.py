@@ -11,12 +11,26 @@ from daemon.console import charts
 from daemon.console.chart_style import Figure
 from daemon.console.layout import Visit, badge, heading, link, marks, table
 from daemon.console.live import Live
-from daemon.console.looks import FIRMWARE_FAULT, INCIDENTS, LATE, VERDICTS
+from daemon.console.looks import FIRMWARE_FAULT, INCIDENTS, LATE, RATE_CHART, VERDICTS
+from daemon.console.map_figure import map_of_pulls
+from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.ratio_chart import ratio
-from daemon.console.wording import date_and_clock, deviation, lumisections, percent, short
+from daemon.console.wording import (
+    date_and_clock,
+    deviation,
+    evidence_words,
+    lumisections,
+    percent,
+    rate_chart_words,
+    short,
+)
 from daemon.errors import NotFound
 from daemon.services import Services
+from streams.counting.layout import layout_of
+from streams.judging.rate_chart import IN_A_ROW
 
+MAP = " map"
+"""Ends the names of maps among the quantities that can be chosen."""
 _SHOWN = 240
 
 
@@ -42,10 +56,17 @@ async def build(visit: Visit, services: Services, evidence: Evidence, model: str
         raise NotFound(f"model {model!r} is not watched at this site; known models: {known}")
     head = Live(lambda: _overview(services, model), _show_overview)
     await head.refresh()
+    rated = services.site.models[model].has_firmware
     with ui.element("section").classes("lw-panel"):
-        rated = services.site.models[model].has_firmware
-        heading("Verdicts, accept rate and families" if rated else "Verdicts and families", 2)
+        heading("Verdicts, accept rate, evidence and families" if rated else "Verdicts and evidence", 2)
         _figure(lambda: _timeline(services, evidence, visit, model), 2.0)
+    if rated:
+        with ui.element("section").classes("lw-panel"):
+            heading("Rate chart: accept rate against pileup", 2)
+            ui.label(
+                f"It speaks at the {IN_A_ROW}th lumisection in a row out of its band, and raises no alarm."
+            ).classes("lw-muted")
+            _figure(lambda: _rates(services, evidence, visit, model), 4.0)
     await _Overlays(visit, services, evidence, model).build()
     with ui.element("section").classes("lw-panel"):
         heading("Inputs against lumisections", 2)
@@ -91,6 +112,12 @@ def _timeline(services: Services, evidence: Evidence, visit: Visit, model: str) 
     return charts.timeline(verdicts, assessments, band=band, colours=visit.colours)
 
 
+def _rates(services: Services, evidence: Evidence, visit: Visit, model: str) -> Figure | None:
+    run = _latest_run(services, model)
+    found = evidence.rate_curve(model, run, limit=_SHOWN) if run is not None else None
+    return rate_against_pileup(found, visit.colours) if found is not None else None
+
+
 def _heat_map(services: Services, evidence: Evidence, visit: Visit, model: str) -> Figure | None:
     run = _latest_run(services, model)
     if run is None:
@@ -111,6 +138,8 @@ def _show_overview(found: Overview) -> None:
                     badge(FIRMWARE_FAULT)
                 if verdict.late:
                     badge(LATE)
+                if verdict.rate_chart is not None and verdict.rate_chart.speaks:
+                    badge(RATE_CHART)
                 marks(simulated=verdict.simulated)
         if status.incident is not None:
             with ui.element("div").classes("lw-row"):
@@ -147,6 +176,7 @@ def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
     firmware = [
         ("accept rate", f"{percent(verdict.accept_rate)}, expected {percent(verdict.expected_rate)}"),
         ("deviation", f"{deviation(verdict.rate_deviation)}, tolerated {tolerated}"),
+        ("rate chart", rate_chart_words(verdict.rate_chart)),
         ("events", f"{verdict.n_events:,}"),
         ("integrity", _integrity(verdict)),
         ("firmware package", short(verdict.package)),
@@ -155,6 +185,7 @@ def _now(verdict: views.VerdictView, status: views.ModelStatus) -> None:
     rows = [
         ("run and LS", f"{verdict.run}, LS {verdict.lumisection}, {date_and_clock(verdict.received_at)}"),
         *(firmware if status.has_firmware else histograms),
+        ("evidence", evidence_words(verdict.evidence, verdict.suspects)),
         ("verdict", _delay(verdict)),
         ("reference", short(verdict.reference_id)),
         ("inputs", f"{status.n_inputs}, contract version {status.contract_version}"),
@@ -196,9 +227,10 @@ class _Overlays:
     async def build(self) -> None:
         """Draw the choices and the plot."""
         model = self._services.site.models[self._model]
-        names = [*([SCORE] if model.has_firmware else []), *model.contract.input_names]
-        worst = await run.io_bound(self._worst_input)
-        self._quantity = worst if worst in names else names[0]
+        maps = [f"{one.object}{MAP}" for one in layout_of(model.contract).maps]
+        names = [*([SCORE] if model.has_firmware else []), *model.contract.input_names, *maps]
+        telling = await run.io_bound(self._most_telling) or []
+        self._quantity = next((name for name in telling if name in names), names[0])
         choices = await run.io_bound(self._choices) or {}
         with ui.element("section").classes("lw-panel"):
             heading("Window over reference", 2)
@@ -206,7 +238,7 @@ class _Overlays:
                 ui.select(
                     names,
                     value=self._quantity,
-                    label="Input or score" if model.has_firmware else "Input",
+                    label="Input, score or map" if model.has_firmware else "Input",
                     with_input=True,
                 ).props("outlined").style("min-width:240px").on_value_change(
                     lambda event: self._choose(quantity=event.value)
@@ -222,9 +254,13 @@ class _Overlays:
             self._live = Live(self._fetch, self._show, interval_s=4.0, keep=True)
             self._live.start()
 
-    def _worst_input(self) -> str | None:
+    def _most_telling(self) -> list[str]:
+        """Name what the latest verdict is about: a map that it suspects, else the most different input."""
         latest = queries.verdict_timeline(self._services.engine, self._model, limit=1)
-        return latest[0].worst_inputs[0].name if latest and latest[0].worst_inputs else None
+        if not latest:
+            return []
+        suspected = [name for name in latest[0].suspects[:1] if name.endswith(MAP)]
+        return [*suspected, *(one.name for one in latest[0].worst_inputs)]
 
     async def _choose(self, *, quantity: str | None = None, window: str | None = None) -> None:
         self._quantity = quantity or self._quantity
@@ -243,13 +279,25 @@ class _Overlays:
         if not chosen:
             return choices, "No window yet."
         one = chosen[-1]
+        words = ("REPLAY", "SIMULATED DATA") if one.simulated else ()
+        label = f"{self._quantity}, LS {one.lumisection}"
+        if self._quantity.endswith(MAP):
+            return choices, self._map(one, label, words)
         found = self._evidence.overlay(one.model, one.run, one.lumisection, one.package, self._quantity)
         if found is None:
             return choices, f"The stream kept no counts of {self._quantity} for LS {one.lumisection}."
         counts, unit = found
-        words = ("REPLAY", "SIMULATED DATA") if one.simulated else ()
-        label = f"{self._quantity}, LS {one.lumisection}"
         return choices, ratio(counts, quantity=label, unit=unit, colours=self._visit.colours, marks=words)
+
+    def _map(self, one: views.VerdictView, label: str, words: tuple[str, ...]) -> Figure | str:
+        name = self._quantity.removesuffix(MAP)
+        window = (one.model, one.run, one.lumisection, one.package)
+        story = self._evidence.story(*window, one.suspects) if one.story else None
+        place = story.place if story is not None and story.object == name else None
+        data = self._evidence.pull_map(*window, name, place)
+        if data is None:
+            return f"The stream kept no map of {name} for LS {one.lumisection}."
+        return map_of_pulls(data, title=label, colours=self._visit.colours, marks=words)
 
     def _show(self, found: tuple[dict[str, str], Figure | str]) -> None:
         choices, figure = found

@@ -1,6 +1,9 @@
 """How the console writes numbers, times and identifiers. Pure functions; knows no pages."""
 
+from collections.abc import Sequence
 from datetime import datetime
+
+from streams.judging.rate_chart import IN_A_ROW, RateChart
 
 _SHORT = 12
 
@@ -21,6 +24,23 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def deviation(fraction: float | None) -> str:
     """Write a relative deviation with its sign: ``+4.1 %``."""
     return "unknown" if fraction is None else f"{100 * fraction:+.1f} %"
+
+
+def evidence_words(evidence: float | None, suspects: Sequence[str]) -> str:
+    """Write the evidence of drift: ``0.031 of an alarm's level; suspects: jet gain``."""
+    if evidence is None:
+        return "none: nothing is judged"
+    level = f"{10**evidence:.2g}" if evidence < 3 else f"10^{evidence:.0f}"
+    words = f"{level} {'times' if evidence >= 0 else 'of'} an alarm's level"
+    return f"{words}; suspects: {', '.join(suspects)}" if suspects else words
+
+
+def rate_chart_words(chart: RateChart | None) -> str:
+    """Write what the rate chart says: ``2 of 5 in a row deviate``."""
+    if chart is None:
+        return "no expected rate"
+    row = f"{chart.in_a_row} in a row deviate" if chart.in_a_row else "within its band"
+    return f"speaks: {row}; this is no alarm" if chart.speaks else f"{row}, speaks at {IN_A_ROW}"
 
 
 def clock(moment: datetime | None) -> str:

@@ -152,7 +152,7 @@ def test_histograms_are_watched_through_kills_and_a_drift_opens_an_incident(site
         page.goto(f"{link.split('/login')[0]}/incidents/{incident.id}")
         expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()
         expect(page.get_by_role("button", name="Propose again")).to_have_count(0)
-        expect(page.get_by_alt_text("Window over reference")).to_be_visible()
+        expect(page.get_by_alt_text("Picture of the alarm")).to_be_visible()
         page.goto(f"{link.split('/login')[0]}/models/{MODEL}")
         expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
         page.wait_for_function(

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sqlmodel import select
 
 from daemon.alerts.evidence import SCORE, Evidence
 from daemon.alerts.pictures import Pictures
@@ -14,6 +15,9 @@ from daemon.settings import load_site
 from streams.counting.layout import layout_of
 from streams.judging.causes import Cause
 from streams.judging.expectation import Expected
+from streams.judging.verdict import decode_verdict
+from streams.store.database import read_session
+from streams.store.records import AssessmentRow
 from tests.support.console_server import MODEL, OLD, RUN, Feed, Source
 from tests.support.daemon import copy_site, make_verdict
 
@@ -152,3 +156,13 @@ def test_the_rate_curve_passes_through_windows_in_control(evidence):
     assert found.rate[:2] == pytest.approx(at[:2], rel=0.15)
     assert found.rate[-1] > at[-1] * 1.1
     assert 0 < found.band < 1
+
+
+def test_the_stream_stores_the_story_of_an_alarm_and_of_nothing_else(fed):
+    _, engine = fed
+    with read_session(engine) as session:
+        documents = session.exec(select(AssessmentRow.verdict)).all()
+    stories = {(one := decode_verdict(text.encode())).lumisection: one.story for text in documents}
+
+    assert stories[39] == ""
+    assert stories[42].startswith("The energy scale of jet is x1.")

@@ -76,16 +76,21 @@ def test_the_model_page_draws_timeline_overlay_and_heat_map(server, visit):
     page.goto(f"{server.url}/models/anomaly")
 
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    expect(page.locator(".js-plotly-plot")).to_have_count(4)
+    expect(page.get_by_text("Likely: The energy scale of jet is x1.").first).to_be_visible()
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .heatmaplayer image').length === 1")
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .barlayer .point').length > 40")
-    chosen = page.get_by_label("Input or score")
+    chosen = page.get_by_label("Input, score or map")
     chosen.click()
     chosen.fill("muon[0].eta")
     page.get_by_role("option", name="muon[0].eta").click()
     page.wait_for_function(
         "[...document.querySelectorAll('.xtitle')].some(title => title.textContent.startsWith('muon[0].eta'))"
     )
+    chosen.click()
+    chosen.fill("jet map")
+    page.get_by_role("option", name="jet map").click()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .heatmaplayer image').length === 2")
 
 
 def test_the_message_is_shown_exactly_as_it_was_kept(server, visit):
@@ -97,7 +102,7 @@ def test_the_message_is_shown_exactly_as_it_was_kept(server, visit):
     kept = server.get("/notifications?incident=anomaly-1").json()[0]["payload"]
     assert text.inner_text().rstrip() == kept["text"].rstrip()
     assert "REPLAY | SIMULATED DATA" in kept["body"]["message"].replace("\\", "")
-    expect(page.get_by_alt_text("Window over reference")).to_be_visible()
+    expect(page.get_by_alt_text("Picture of the alarm")).to_be_visible()
 
 
 def test_an_operator_who_is_no_approver_is_refused_and_nothing_changes(server, visit):

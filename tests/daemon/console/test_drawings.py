@@ -9,12 +9,18 @@ import pytest
 from daemon import views
 from daemon.alerts.evidence import HeatMap
 from daemon.alerts.overlay import overlay
+from daemon.alerts.pull_map import PullMap
+from daemon.alerts.rate_curve import RateCurve
 from daemon.console import charts, wording
 from daemon.console.lineage_page import drawing
 from daemon.console.looks import DARK, INCIDENTS, LIGHT, NOTIFICATIONS, RESPONSES, STEPS, VERDICTS
+from daemon.console.map_figure import map_of_pulls
+from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.ratio_chart import ratio
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.records import IncidentState, NotificationState, ResponseState, StepState
+from streams.judging.causes import Place
+from streams.judging.rate_chart import RateChart
 from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, make_verdict
 
@@ -82,6 +88,75 @@ def test_the_timeline_shows_band_rate_and_every_state():
     assert by_name["accept rate"]["x"] == [1, 2, 3, 4]
     assert by_name["expected"]["x"] == [1, 2, 3]
     assert by_name["expected \u00b110 %"]["y"] == pytest.approx([11.0, 11.0, 11.0])
+
+
+def test_the_timeline_shows_evidence_against_the_levels_of_warning_and_alarm():
+    verdicts = [
+        seen(1, evidence=-9.0),
+        seen(2, State.WARNING, evidence=-0.5, suspects=("jet gain",)),
+        seen(3, State.ALARM, evidence=12.0, suspects=("jet gain", "accept rate")),
+        seen(4, State.NOT_JUDGED),
+    ]
+
+    figure = charts.timeline(verdicts, [], band=None, colours=LIGHT)
+
+    line = next(trace for trace in figure["data"] if trace.get("name") == "evidence")
+    assert line["x"] == [1, 2, 3]
+    assert line["y"] == [charts.LOWEST_EVIDENCE, -0.5, charts.HIGHEST_EVIDENCE]
+    assert line["customdata"][2] == ["jet gain, accept rate", 12.0]
+    levels = {shape["y0"] for shape in figure["layout"]["shapes"] if shape["yref"] == "y3"}
+    assert levels == {0.0, -1.0}
+    assert figure["layout"]["yaxis3"]["range"][1] > charts.HIGHEST_EVIDENCE
+
+
+def test_the_rate_chart_shows_curve_band_and_windows():
+    curve = RateCurve(
+        pileup=np.array([20.0, 40.0]),
+        expected=np.array([0.04, 0.08]),
+        band=0.1,
+        lumisections=np.array([7, 8]),
+        at=np.array([30.0, 35.0]),
+        rate=np.array([0.06, 0.09]),
+        rate_error=np.array([0.002, 0.002]),
+    )
+
+    figure = rate_against_pileup(curve, DARK)
+
+    by_name = {trace.get("name"): trace for trace in figure["data"]}
+    assert by_name["reference"]["y"] == pytest.approx([4.0, 8.0])
+    assert by_name["tolerated \u00b110.0 %"]["y"] == pytest.approx([4.4, 8.8])
+    assert by_name["windows, the latest brightest"]["customdata"] == [7, 8]
+
+
+def test_a_map_of_pulls_frames_its_place():
+    data = PullMap(
+        "jet",
+        np.array([-1.0, 0.0, 1.0]),
+        np.array([-2.0, 0.0, 2.0]),
+        np.array([[0.0, -9.0], [1.0, 0.0]]),
+        "rad",
+        Place((0, 1), (2, 3), (-1.0, 0.0), (0.0, 2.0)),
+    )
+
+    figure = map_of_pulls(data, title="jet map, LS 3", colours=DARK, marks=("REPLAY",))
+
+    assert figure["data"][0]["z"] == [[0.0, 1.0], [-9.0, 0.0]]
+    assert (figure["data"][0]["zmin"], figure["data"][0]["zmax"]) == (-9.0, 9.0)
+    frame = figure["layout"]["shapes"][0]
+    assert (frame["x0"], frame["x1"], frame["y0"], frame["y1"]) == (-1.0, 0.0, 0.0, 2.0)
+    assert figure["layout"]["title"]["text"] == "jet map, LS 3, REPLAY"
+
+
+def test_evidence_and_rate_chart_have_words():
+    chart = RateChart(expected=0.1, error=0.01, deviation=0.3, in_a_row=2, speaks=False)
+
+    assert wording.evidence_words(-1.5, ("jet gain",)) == "0.032 of an alarm's level; suspects: jet gain"
+    assert wording.evidence_words(20.0, ()) == "10^20 times an alarm's level"
+    assert wording.evidence_words(None, ()) == "none: nothing is judged"
+    assert wording.rate_chart_words(chart) == "2 in a row deviate, speaks at 5"
+    speaking = chart.model_copy(update={"in_a_row": 6, "speaks": True})
+    assert wording.rate_chart_words(speaking) == "speaks: 6 in a row deviate; this is no alarm"
+    assert wording.rate_chart_words(None) == "no expected rate"
 
 
 def test_an_empty_timeline_can_be_drawn():
