@@ -1,6 +1,6 @@
 """How often effects of the stated detectable size are found, on the generated detector.
 
-Run it as ``python -m tests.benchmarks.bench_detectable 100``; the number is that of repetitions. Prints the
+Run it as ``python -m tests.benchmarks.detectable_power 100``; the number is that of repetitions. Prints the
 size, how many were found and how many were tried, at 95 % and at 50 %.
 """
 
