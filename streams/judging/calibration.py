@@ -19,7 +19,9 @@ from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
 from streams.judging.channels import Design, design
 from streams.judging.expectation import Expectation, sliced
-from streams.judging.extremes import CORRELATIONS, extremes
+from streams.judging.extremes import extremes
+from streams.judging.flows import RANGE, counting_noise
+from streams.judging.pairs import CORRELATIONS
 from streams.judging.pileup_fit import fit_pileup, pileup_shift
 from streams.statistics.tails import MINIMUM_VALUES, gumbel_tail
 
@@ -146,7 +148,8 @@ def calibrate(summaries: Sequence[Summary], pileups: Sequence[float], contract: 
     contract
         The contract they were made under.
     """
-    made = design(contract, sliced(summaries, pileups).pooled)
+    made_of = sliced(summaries, pileups)
+    made = design(contract, made_of.pooled)
     held_out = list(_held_out(summaries, pileups))
     error = _pileup_error(made, held_out)
     effects, noises, owns = [], [], []
@@ -164,7 +167,8 @@ def calibrate(summaries: Sequence[Summary], pileups: Sequence[float], contract: 
         np.array(effects), np.array(noises), np.array(owns), np.array([numbers[cell] for cell in cells])
     )
     noise = {channel.name: _channel(strays, index) for index, channel in enumerate(made.channels)}
-    tails = {name: _tail(family, np.array(found)) for (name, family), found in values.items()}
+    n_inputs = made_of.layout.n_inputs
+    tails = {name: _tail(family, np.array(found), n_inputs) for (name, family), found in values.items()}
     return Calibration(
         n_events=float(np.median([part.n_events for part in summaries])),
         n_lumisections=len(summaries),
@@ -230,7 +234,10 @@ def _channel(strays: _Strays, index: int) -> ChannelNoise | None:
     return ChannelNoise(spread=float(np.sqrt(square)), bias=float(np.sqrt(max(bias, 0.0))), dof=dof)
 
 
-def _tail(family: str, values: Floats) -> ExtremeNoise | None:
+def _tail(family: str, values: Floats, n_inputs: int) -> ExtremeNoise | None:
+    if family == RANGE and values.max() <= counting_noise(n_inputs)[0]:  # mostly nothing is out of range
+        location, scale = counting_noise(n_inputs)
+        return ExtremeNoise(family=family, location=location, scale=scale)
     if len(values) < MINIMUM_VALUES or not np.ptp(values) > ROUNDING:
         return None
     squared = family == CORRELATIONS

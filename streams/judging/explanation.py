@@ -17,10 +17,10 @@ from streams.judging.assessment import Assessment
 from streams.judging.causes import Candidate, Cause, Place, Scene
 from streams.judging.channels import RATE, SCORE
 from streams.judging.expectation import Expectation
-from streams.judging.extremes import CORRELATIONS, SWAPPED
 from streams.judging.findings import ChannelFinding, ExtremeFinding
 from streams.judging.goodness import Goodness
 from streams.judging.object_causes import causes_of_object, pileup_mismatch
+from streams.judging.pairs import CORRELATIONS, SWAPPED
 from streams.judging.wire_causes import causes_of_wires
 from streams.judging.words import describe_suspect
 
@@ -119,7 +119,7 @@ def explain(
     if plain and plain[0].gain >= LEAST_GAIN:
         return _told(plain[0])
     ranked = _ranked(scene, scene.goodness, _candidates(scene, assessment, suspects))
-    told = bool(ranked) and ranked[0].gain >= LEAST_GAIN
+    told = bool(ranked) and ranked[0].gain >= _least_gain(ranked[0].candidate, assessment, suspects)
     if not told or ranked[0].explained < LEAST_SHARE:
         swapped = next((one for one in assessment.extremes if one.name == SWAPPED), None)
         if swapped is not None and (swapped.name in suspects or swapped.p_value < SURE):
@@ -137,6 +137,13 @@ def explain(
     return _told(best, next((one for one in ranked if one.candidate.cause is not best.candidate.cause), None))
 
 
+def _least_gain(best: Candidate, assessment: Assessment, suspects: Sequence[str]) -> float:
+    """Return what a cause must take beyond its penalty: nothing where suspects name its object already."""
+    findings: list[Finding] = [*assessment.channels, *assessment.extremes]
+    named = {one.object for one in findings if one.name in suspects and one.object}
+    return 0.0 if best.object in named else LEAST_GAIN
+
+
 def _candidates(scene: Scene, assessment: Assessment, suspects: Sequence[str]) -> Iterator[Candidate]:
     findings: list[Finding] = [*assessment.channels, *assessment.extremes]
     exceeded = set(assessment.exceeded_families)
@@ -145,7 +152,7 @@ def _candidates(scene: Scene, assessment: Assessment, suspects: Sequence[str]) -
         for one in findings
         if one.name in suspects or (one.family in exceeded and one.p_value < 1e-3)
     }
-    strange = np.flatnonzero(scene.goodness.excess(scene.base)[: scene.contract.n_inputs] > STRANGE)
+    strange = np.flatnonzero(scene.goodness.excess(scene.base) > STRANGE)
     telling |= {scene.contract.inputs[index].object for index in strange}
     yield from pileup_mismatch(scene)
     for group in scene.contract.objects:

@@ -18,7 +18,8 @@ from streams.judging.calibration import Calibration, ChannelNoise
 from streams.judging.channels import MINIMUM_TAIL_EVENTS, RATE, TAIL, Channel, Design
 from streams.judging.evidence import single_window_z
 from streams.judging.expectation import Expectation, Expected
-from streams.judging.extremes import Extreme, extremes
+from streams.judging.extreme import Extreme
+from streams.judging.extremes import extremes
 from streams.judging.pileup_fit import Fitted, fit_pileup
 
 BIAS_DEVIATIONS: Final = 2.0

@@ -25,6 +25,7 @@ from streams.judging.calibration import Calibration, calibrate
 from streams.judging.channels import Design, design
 from streams.judging.expectation import Expectation, Slice, covered_ranges, sliced
 from streams.judging.extremes import EFFECT_FLOORS
+from streams.judging.flows import OUT_OF_RANGE
 
 VERSION: Final = 2
 MINIMUM_LUMISECTIONS: Final = 16
@@ -256,7 +257,7 @@ def build_reference(
             f"give {MINIMUM_EVENTS} or more"
         )
     calibration = calibrate(summaries, pileups, contract)
-    if not calibration.channels and not calibration.extremes:
+    if not calibration.channels and not calibration.extremes.keys() - {OUT_OF_RANGE}:
         raise ReferenceProblem(
             "nothing scatters from lumisection to lumisection, so nothing can be judged: give lumisections "
             "that are no copies of each other, with inputs that are not constant"

@@ -2,8 +2,10 @@
 
 from streams.judging.assessment import Assessment
 from streams.judging.channels import RATE
-from streams.judging.extremes import CORRELATIONS, INPUTS, SWAPPED
+from streams.judging.extremes import INPUTS
 from streams.judging.findings import ChannelFinding, ExtremeFinding
+from streams.judging.flows import RANGE
+from streams.judging.pairs import CORRELATIONS, SWAPPED
 
 
 def describe_excess(assessment: Assessment) -> str:
@@ -52,6 +54,8 @@ def _finding(assessment: Assessment, one: ChannelFinding | ExtremeFinding) -> st
         return f"{one.place.replace(', ', ' and ')} look swapped in {one.effect:.0%} of the events"
     if one.family == CORRELATIONS:
         return f"correlation of {one.place.replace(', ', ' and ')} changed by {one.effect:+.3f}"
+    if one.family == RANGE:
+        return f"{one.effect:+.2%} of the codes of {one.place} the range"
     place = f" at {one.place}" if one.place else f" differs by {one.effect:.3f}"
     size = f" {one.effect:+.0%}" if one.place else ""
     return f"{one.name}{size}{place}"

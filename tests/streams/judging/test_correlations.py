@@ -11,7 +11,8 @@ from streams.effects.effect import parse_effect
 from streams.judging.assessment import AssessmentSettings, assess
 from streams.judging.calibration import ExtremeNoise
 from streams.judging.expectation import sliced
-from streams.judging.extremes import CORRELATIONS, EFFECT_FLOORS, SWAPPED, extremes
+from streams.judging.extremes import EFFECT_FLOORS, extremes
+from streams.judging.pairs import CORRELATIONS, SWAPPED
 from streams.judging.reference import build_reference
 from streams.judging.words import describe_excess, describe_suspect
 
