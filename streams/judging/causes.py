@@ -119,9 +119,14 @@ class Scene:
         return Goodness(self.window, self.expected, bins=None)
 
     @cached_property
+    def excess(self) -> Floats:
+        """How far each input is off, by the yardstick of single codes; see `Goodness.excess`."""
+        return self.fine.excess(self.base)
+
+    @cached_property
     def outliers(self) -> tuple[int, ...]:
         """Inputs that do not fit the expectation, the worst first."""
-        excess = self.fine.excess(self.base)[: self.contract.n_inputs]
+        excess = self.excess
         return tuple(int(i) for i in np.argsort(-excess, kind="stable") if excess[i] > _OUTLIER)
 
     def cells(self, name: str) -> tuple[ObjectMap, slice] | None:

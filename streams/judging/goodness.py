@@ -94,32 +94,32 @@ class Goodness:
         return float(self.per_input(densities).sum() + self.per_map(densities).sum())
 
     def excess(self, densities: Densities) -> Floats:
-        """Return the deviance beyond that of a window in control, in standard deviations of it.
-
-        Shape (n_inputs + n_maps,): every input, then every map.
-        """
-        seen, mean, spread = self._parts(densities)
+        """Return each input's deviance beyond that in control, in standard deviations; shape (n_inputs,)."""
+        seen, mean, spread = self._inputs(densities)
         return (seen - mean) / np.maximum(spread, 1.0)
 
     def unexplained(self, densities: Densities) -> float:
         """Return the deviance beyond what windows in control show, summed over inputs and maps."""
-        seen, mean, spread = self._parts(densities)
-        return float(np.maximum(seen - mean - LIKELY * spread, 0.0).sum())
+        total = 0.0
+        for seen, mean, spread in (self._inputs(densities), self._in_maps(densities)):
+            total += float(np.maximum(seen - mean - LIKELY * spread, 0.0).sum())
+        return total
 
-    def _parts(self, densities: Densities) -> tuple[Floats, Floats, Floats]:
-        """Return deviance, its mean in control and its spread, for every input and map."""
-        mean, variance = _poisson_deviance(self._expected(densities.inputs))
-        n_inputs = len(self.starts)
-        means, variances = (
-            np.bincount(self.input_of, each, minlength=n_inputs).astype(np.float64)
-            for each in (mean, variance)
+    def _inputs(self, densities: Densities) -> tuple[Floats, Floats, Floats]:
+        """Return the deviance of every input, its mean in control and its spread."""
+        both = _poisson_deviance(self._expected(densities.inputs))
+        mean, variance = (
+            np.bincount(self.input_of, each, minlength=len(self.starts)).astype(np.float64) for each in both
         )
-        if self._cells:
-            mean, variance = _poisson_deviance(self._expected_maps(densities.maps))
-            means = np.concatenate([means, np.add.reduceat(mean, self._map_starts)])
-            variances = np.concatenate([variances, np.add.reduceat(variance, self._map_starts)])
-        seen = np.concatenate([self.per_input(densities), self.per_map(densities)])
-        return seen, means, np.sqrt(variances)
+        return self.per_input(densities), mean, np.sqrt(variance)
+
+    def _in_maps(self, densities: Densities) -> tuple[Floats, Floats, Floats]:
+        """Return the same of every map."""
+        if not self._cells:
+            return np.zeros(0), np.zeros(0), np.zeros(0)
+        both = _poisson_deviance(self._expected_maps(densities.maps))
+        mean, variance = (np.asarray(np.add.reduceat(each, self._map_starts)) for each in both)
+        return self.per_map(densities), mean, np.sqrt(variance)
 
     def amplitude(self, densities: Densities, other: Densities) -> tuple[float, float]:
         """Return how far the window lies from some densities towards others, and the error of that.

@@ -36,14 +36,14 @@ def causes_of_wires(scene: Scene) -> Iterator[Candidate]:
         yield from (one for one in _stuck_bits(scene, index) if _accounts(scene, one, index))
     for first, second in combinations(others, 2):
         swap = _swap(scene, first, second)
-        if _accounts(scene, swap, first) and _accounts(scene, swap, second):
+        if _accounts(scene, swap, first, second):
             yield swap
 
 
-def _accounts(scene: Scene, one: Candidate, index: int) -> bool:
-    """Tell whether a cause accounts for most of what one input shows."""
-    before, after = (scene.fine.excess(each)[index] for each in (scene.base, one.densities))
-    return bool(after < before / 4)
+def _accounts(scene: Scene, one: Candidate, *inputs: int) -> bool:
+    """Tell whether a cause accounts for most of what some inputs show."""
+    after = scene.fine.excess(one.densities)
+    return all(after[index] < scene.excess[index] / 4 for index in inputs)
 
 
 def _held_code(scene: Scene, index: int) -> int | None:
