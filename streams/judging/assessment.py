@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from streams.conditions import Conditions
 from streams.contracts.contract import Contract
@@ -19,7 +19,7 @@ from streams.counting.summary import Summary
 from streams.integrity import DEFAULT_TOLERANCE, IntegrityResult, judge_integrity
 from streams.judging.channels import RATE
 from streams.judging.expectation import Expected
-from streams.judging.extremes import SCORE_SHAPE, ks_distances, mean_shifts
+from streams.judging.extremes import SCORE_SHAPE, input_differences
 from streams.judging.findings import (
     ChannelFinding,
     ExtremeFinding,
@@ -387,7 +387,7 @@ def _families(
 
 def _deviations(p_value: float) -> float:
     """Return how many standard deviations away a normal variable is as rarely, to either side."""
-    return float(stats.norm.isf(p_value / 2))
+    return -float(special.ndtri(p_value / 2))
 
 
 def _rate(window: Summary, found: _Found | None) -> _Rate:
@@ -406,8 +406,7 @@ def _rate(window: Summary, found: _Found | None) -> _Rate:
 
 
 def _worst_inputs(window: Summary, expected: Expected, contract: Contract) -> tuple[InputShift, ...]:
-    distance, size = ks_distances(window, expected)
-    shift = mean_shifts(window, expected)
+    distance, shift, size = input_differences(window, expected)
     order = np.argsort(-distance * size, kind="stable")[:N_WORST_INPUTS]
     return tuple(
         InputShift(

@@ -6,6 +6,7 @@ the bias that stays (wander of a gain within a fill, a reference that fits some 
 first averages out, so only the second is tolerated without end. Knows no verdict.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
 from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
@@ -79,11 +79,12 @@ class ExtremeNoise(BaseModel):
     def p_value(self, value: float) -> float:
         """Return the probability that an in-control window shows this value or more; never 0."""
         taken = value**2 if self.squared else value
-        return max(float(stats.gumbel_r.sf(taken, self.location, self.scale)), 1e-30)
+        scaled = max((taken - self.location) / self.scale, -700.0)  # exp does not overflow
+        return max(-math.expm1(-math.exp(-scaled)), 1e-30)
 
     def value_at(self, probability: float) -> float:
         """Return the value that an in-control window exceeds with this probability."""
-        value = float(stats.gumbel_r.isf(probability, self.location, self.scale))
+        value = self.location - self.scale * math.log(-math.log1p(-probability))
         return float(np.sqrt(max(value, 0.0))) if self.squared else value
 
 

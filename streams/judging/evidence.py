@@ -7,8 +7,10 @@ an e-detector: while the reference holds, it takes 1 / budget windows or more on
 enough, and so are many slightly bad ones. Knows no window, no store and no words.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -170,9 +172,10 @@ def rare_log_e(p_value: Floats) -> Floats:
     return log_e
 
 
+@lru_cache(maxsize=256)
 def single_window_z(share: float, budget: float) -> float:
     """Return the standard deviations beyond its tolerance at which one window alone is an alarm."""
-    needed = float(np.log(2 * len(SHIFTS) / (share * budget)))
+    needed = math.log(2 * len(SHIFTS) / (share * budget))
     return min(needed / shift + shift / 2 for shift in SHIFTS)
 
 

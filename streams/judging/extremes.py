@@ -72,7 +72,7 @@ def ks_distances(window: Summary, expected: Expected) -> tuple[Floats, Floats]:
     Distances in 0..1, flow bins included, and ``sqrt(n m / (n + m))``, by which they are scaled; shape
     (n_inputs,) each, 0 where either sample is empty.
     """
-    distance, _, size = _differences(window, expected)
+    distance, _, size = input_differences(window, expected)
     return distance, size
 
 
@@ -81,10 +81,11 @@ def mean_shifts(window: Summary, expected: Expected) -> Floats:
 
     Flow bins count as one code beyond the range.
     """
-    return _differences(window, expected)[1]
+    return input_differences(window, expected)[1]
 
 
-def _differences(window: Summary, expected: Expected) -> tuple[Floats, Floats, Floats]:
+def input_differences(window: Summary, expected: Expected) -> tuple[Floats, Floats, Floats]:
+    """Return distances, shifts of means and sizes of all inputs at once; see the functions above."""
     layout = window.layout
     if not layout.n_inputs:
         return np.zeros(0), np.zeros(0), np.zeros(0)

@@ -4,6 +4,7 @@ Knows a reference's expectation and calibration, and the share of the false-alar
 Refuses to know the windows before, and says no verdict.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
+from scipy import special
 
 from streams.counting.summary import Summary
 from streams.judging.calibration import Calibration, ChannelNoise
@@ -26,7 +27,8 @@ BIAS_DEVIATIONS: Final = 2.0
 """A bias that stays is tolerated up to so many of its standard deviations."""
 CALIBRATED_SIZE: Final = 1.5
 """A window is judged no more sharply than one of so many times the events of the calibration."""
-_LOG_TINY: Final = -69.0
+TINY: Final = 1e-30
+"""No probability is smaller: beyond, it says more about the model of the noise than about the window."""
 
 
 class ChannelFinding(BaseModel):
@@ -64,7 +66,7 @@ class ChannelFinding(BaseModel):
     @property
     def p_value(self) -> float:
         """Two-sided probability of this in control, whatever bias is tolerated."""
-        return float(2 * stats.norm.sf(max(abs(self.z) - self.tolerance, 0.0)))
+        return float(2 * special.ndtr(min(self.tolerance - abs(self.z), 0.0)))
 
 
 class ExtremeFinding(BaseModel):
@@ -230,7 +232,7 @@ def _extreme(found: Extreme, yardstick: Yardstick, share: float) -> ExtremeFindi
 
 def deviations_of(z: float, dof: int) -> float:
     """Return the deviations, in units of an estimated spread, that are as rare as a normal `z` from 0 on."""
-    return float(stats.t.isf(stats.norm.sf(z), dof))
+    return -float(special.stdtrit(dof, special.ndtr(-z)))
 
 
 def _standardised(deviations: float, tolerance: float, dof: int) -> float:
@@ -243,8 +245,8 @@ def _standardised(deviations: float, tolerance: float, dof: int) -> float:
 
 def _normal(deviations: float, dof: int) -> float:
     """Turn deviations in units of an estimated spread into normal ones of equal probability."""
-    log_p = max(float(stats.t.logsf(abs(deviations), dof)), _LOG_TINY)
-    return float(np.copysign(stats.norm.isf(np.exp(log_p)), deviations))
+    p_value = max(float(special.stdtr(dof, -abs(deviations))), TINY)
+    return math.copysign(float(special.ndtri(p_value)), deviations)
 
 
 def _rounded(value: float) -> float:
