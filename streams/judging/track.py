@@ -21,7 +21,7 @@ CERTAINTY_TO_RECOVER: Final = 16.0
 """Windows to look at, for an effect of one standard deviation; fewer for larger ones, by their square."""
 RARE: Final = 4.0
 """Deviations that stand for an extreme that is rare in control."""
-WARNING_SHARE: Final = 0.1
+WARNING_SHARE: Final = 0.3
 """Evidence of this part of an alarm's level is a warning."""
 SUSPECT_SHARE: Final = 0.1
 """A channel with this part of the most telling one's evidence is a suspect too."""
