@@ -24,7 +24,6 @@ from streams.judging.findings import (
     ChannelFinding,
     ExtremeFinding,
     Findings,
-    Yardstick,
     family_p_value,
     find,
 )
@@ -328,15 +327,7 @@ def _find(
 ) -> _Found | None:
     if not window.n_events:
         return None
-    yardstick = Yardstick(
-        design=reference.design(contract),
-        expectation=reference.expectation,
-        calibration=reference.header.calibration,
-        budget=reference.header.budget,
-        floors=reference.header.effect_floors,
-        rate_band=settings.rate_band,
-    )
-    found = find(window, conditions.pileup, yardstick)
+    found = find(window, conditions.pileup, reference.yardstick(contract, settings.rate_band))
     newer = reference.package != window.package
     channels = tuple(one for one in found.channels if not newer or one.family == RATE)
     rare = tuple(one for one in found.extremes if not newer or one.name == SCORE_SHAPE)

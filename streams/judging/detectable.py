@@ -131,21 +131,14 @@ def detectable_effects(
         probability of 0.5 or more.
     """
     _check(reference, contract, n_events, pileup, power)
-    yardstick = Yardstick(
-        design=reference.design(contract),
-        expectation=reference.expectation,
-        calibration=reference.header.calibration,
-        budget=reference.header.budget,
-        floors=reference.header.effect_floors,
-        rate_band=rate_band,
-    )
+    yardstick = reference.yardstick(contract, rate_band)
     expected = reference.expectation.at(pileup)
     window = expected_window(reference.counts, expected, n_events)
     found = find(window, pileup, yardstick)
     totals = input_totals(window).astype(np.float64)
     setting = _Setting(contract, found.expected, totals, n_events, power)
     result = [_channel(one, yardstick, setting) for one in found.channels]
-    shares = yardstick.shares()
+    shares = yardstick.shares
     for name, noise in yardstick.calibration.extremes.items():
         value = noise.value_at(single_window_p(shares[name], yardstick.budget))
         result += _extreme(name, noise, value, yardstick.floors.get(noise.family, 0.0), reference, setting)

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -133,6 +134,7 @@ class Yardstick:
     floors: Mapping[str, float]
     rate_band: float = 0.0
 
+    @cached_property
     def shares(self) -> dict[str, float]:
         """Return every share by name: families get equal parts, and so do the members of each."""
         families = {
@@ -153,7 +155,7 @@ def find(window: Summary, pileup: float, yardstick: Yardstick) -> Findings:
     pileup
         As measured; callers refuse what the reference does not cover.
     """
-    calibration, shares = yardstick.calibration, yardstick.shares()
+    calibration, shares = yardstick.calibration, yardstick.shares
     fitted = fit_pileup(yardstick.design, window, yardstick.expectation, pileup, calibration.pileup_error)
     channels = [
         found

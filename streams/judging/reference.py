@@ -25,6 +25,7 @@ from streams.judging.calibration import Calibration, calibrate
 from streams.judging.channels import Design, design
 from streams.judging.expectation import Expectation, Slice, covered_ranges, sliced
 from streams.judging.extremes import EFFECT_FLOORS
+from streams.judging.findings import Yardstick
 from streams.judging.flows import OUT_OF_RANGE
 
 VERSION: Final = 2
@@ -200,6 +201,20 @@ class Reference:
         if made is None:
             made = self.__dict__["_design"] = design(contract, self.counts)
         return made
+
+    def yardstick(self, contract: Contract, rate_band: float) -> Yardstick:
+        """Return what windows are measured with; kept for the last `rate_band`."""
+        known: Yardstick | None = self.__dict__.get("_yardstick")
+        if known is None or known.rate_band != rate_band:
+            known = self.__dict__["_yardstick"] = Yardstick(
+                design=self.design(contract),
+                expectation=self.expectation,
+                calibration=self.header.calibration,
+                budget=self.header.budget,
+                floors=self.header.effect_floors,
+                rate_band=rate_band,
+            )
+        return known
 
 
 def build_reference(
