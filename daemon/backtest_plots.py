@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from streams.backtest.report import Detection, EffectReport, Report
 
@@ -109,6 +110,8 @@ def _delays(axes: Axes, report: Report) -> None:
     axes.tick_params(axis="y", which="minor", left=False, right=False)
     axes.set_ylim(-0.6, len(report.effects) - 0.4)
     axes.set_xlim(0, horizon + 2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("delay in LS: median (dot) to 90 % (bar); at the dotted line: not within the horizon")
 
 
