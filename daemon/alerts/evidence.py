@@ -27,10 +27,10 @@ from streams.counting.codec import decode_summary
 from streams.counting.layout import Layout, score_bin_edges
 from streams.counting.summary import Summary
 from streams.errors import StreamsError
+from streams.explaining.causes import Place
+from streams.explaining.explanation import Story, explain
 from streams.judging.assessment import Assessment
-from streams.judging.causes import Place
 from streams.judging.expectation import Expected
-from streams.judging.explanation import Story, explain
 from streams.judging.extremes import ks_distances
 from streams.judging.reference import Reference, decode_reference
 from streams.store.database import read_session

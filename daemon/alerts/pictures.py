@@ -16,9 +16,9 @@ from daemon.alerts.overlay import Overlay
 from daemon.alerts.plot import map_plot, rate_plot, ratio_plot
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
-from streams.judging.causes import Cause, Place
+from streams.explaining.causes import Cause, Place
+from streams.explaining.explanation import Story
 from streams.judging.channels import ACCEPT_RATE
-from streams.judging.explanation import Story
 
 SCORE = "score"
 """Name of the output score of the firmware among the quantities of an overlay."""

@@ -12,7 +12,7 @@ from streams.contracts.contract import Contract
 from streams.contracts.quantity import InputSpec
 from streams.counting.layout import Axis
 from streams.counting.summary import Summary
-from streams.judging.causes import Place
+from streams.explaining.causes import Place
 from streams.judging.expectation import Expected
 from streams.statistics.maps import residual_map
 

@@ -17,8 +17,8 @@ from streams.conditions import Conditions
 from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary
 from streams.errors import ReferenceProblem
+from streams.explaining.explanation import explain
 from streams.judging.assessment import Assessment, AssessmentSettings, assess
-from streams.judging.explanation import explain
 from streams.judging.reference import Reference, decode_reference
 from streams.judging.reference_store import approved_reference_ids
 from streams.judging.verdict import State, Verdict, VerdictChain

@@ -21,9 +21,9 @@ from streams.contracts.contract import load_contract
 from streams.conversion.convert import convert
 from streams.counting.summary import summarise
 from streams.effects.effect import parse_effect
+from streams.explaining.causes import Cause
+from streams.explaining.explanation import explain
 from streams.judging.assessment import AssessmentSettings, assess
-from streams.judging.causes import Cause
-from streams.judging.explanation import explain
 from streams.judging.reference import build_reference
 from tests.support.streams import Detector, StandInScore, conditions
 

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import skhep_testdata
 
+from streams.backtest.generator import GeneratedDetector
 from streams.contracts.contract import load_contract
 from streams.conversion.convert import convert
 from streams.events.batch import Batch
 from streams.judging.reference import build_reference
-from tests.support.streams import Detector, StandInScore
+from tests.support.streams import MODEL, Detector, StandInScore
 
 CONTRACT_PATH = Path(__file__).parents[2] / "deploy" / "site" / "models" / "anomaly" / "contract.toml"
+
+FILL_EVENTS = 5000
+FILL_PLACES = tuple((run, lumisection) for run in (1, 2, 3) for lumisection in range(1, 17))
 
 SMALL_CONTRACT = """
 name = "small"
@@ -125,3 +129,23 @@ def reference(detector, contract):
     """Return a reference of 24 in-control lumisections of 2000 events at pileup 50."""
     parts = [detector.summary(lumisection) for lumisection in range(1, 25)]
     return build_reference(parts, contract, pileups=[50.0] * len(parts), built_from="LS 1-24 of run 5")
+
+
+@pytest.fixture(scope="session")
+def generated(contract):
+    return GeneratedDetector(
+        contract, 7, pileup_start=44.0, pileup_end=36.0, lumisections_per_fill=16, model=MODEL
+    )
+
+
+@pytest.fixture(scope="session")
+def fills(generated):
+    """Return summaries and measured pileups of 48 lumisections of three fills, from pileup 44 to 36."""
+    parts = [generated.summary(run, lumisection, FILL_EVENTS) for run, lumisection in FILL_PLACES]
+    return parts, [generated.conditions(run, lumisection).pileup for run, lumisection in FILL_PLACES]
+
+
+@pytest.fixture(scope="session")
+def fill_reference(fills, contract):
+    parts, pileups = fills
+    return build_reference(parts, contract, pileups=pileups, built_from="three generated fills")

@@ -13,7 +13,7 @@ from daemon.operations import utc_now
 from daemon.queries import incident
 from daemon.settings import load_site
 from streams.counting.layout import layout_of
-from streams.judging.causes import Cause
+from streams.explaining.causes import Cause
 from streams.judging.expectation import Expected
 from streams.judging.verdict import decode_verdict
 from streams.store.database import read_session

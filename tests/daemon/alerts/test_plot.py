@@ -8,7 +8,7 @@ from daemon.alerts.overlay import overlay
 from daemon.alerts.plot import framed, map_plot, rate_plot, ratio_plot
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
-from streams.judging.causes import Place
+from streams.explaining.causes import Place
 
 
 def pixels(content, tmp_path):

@@ -19,7 +19,7 @@ from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.ratio_chart import ratio
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.records import IncidentState, NotificationState, ResponseState, StepState
-from streams.judging.causes import Place
+from streams.explaining.causes import Place
 from streams.judging.rate_chart import RateChart
 from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, make_verdict

@@ -6,13 +6,13 @@ from streams.contracts.contract import parse_contract
 from streams.errors import ReferenceProblem
 from streams.judging.comparison import common_pileups, compare
 from streams.judging.reference import build_reference
-from tests.streams.judging.conftest import N_EVENTS
+from tests.streams.conftest import FILL_EVENTS
 
 
 def _reference(generated, contract, run, pileups=None, gains=None):
     places = [(fill, lumisection) for fill in (run, run + 1) for lumisection in range(1, 17)]
     known = [generated.conditions(*place).pileup for place in places]
-    parts = [generated.summary(*place, N_EVENTS, gains=gains) for place in places]
+    parts = [generated.summary(*place, FILL_EVENTS, gains=gains) for place in places]
     return build_reference(parts, contract, pileups=pileups or known, built_from="two more fills")
 
 

@@ -11,7 +11,7 @@ from streams.errors import ReferenceProblem
 from streams.judging.detectable import describe_size, detectable_effects, most_useful
 from streams.judging.evidence import Evidence, Linear, Rare
 from streams.judging.findings import Yardstick, find
-from tests.streams.judging.conftest import N_EVENTS
+from tests.streams.conftest import FILL_EVENTS
 
 PILEUP = 40.0
 REPEATED = 20
@@ -30,7 +30,7 @@ def yardstick(fill_reference, contract):
 
 
 def _effects(reference, contract, **changes):
-    found = detectable_effects(reference, contract, **({"n_events": N_EVENTS, "pileup": PILEUP} | changes))
+    found = detectable_effects(reference, contract, **({"n_events": FILL_EVENTS, "pileup": PILEUP} | changes))
     return {one.name: one for one in found}
 
 
@@ -57,14 +57,14 @@ def _found(yardstick, name, summaries):
 def _gained(generated, factor, fill, n_windows=1):
     effect = parse_effect(f"jet_gain={factor:.6f}")
     return [
-        generated.summary(fill, lumisection, N_EVENTS, effects=(effect,), pileup=PILEUP)
+        generated.summary(fill, lumisection, FILL_EVENTS, effects=(effect,), pileup=PILEUP)
         for lumisection in range(8, 8 + n_windows)
     ]
 
 
 def _shifted(generated, contract, name, by, fill):
     """Move one input up by a number of codes that need not be whole, where its object is there."""
-    batch = generated.batch(fill, 8, N_EVENTS, pileup=PILEUP)
+    batch = generated.batch(fill, 8, FILL_EVENTS, pileup=PILEUP)
     index, rng = contract.input_index(name), np.random.default_rng(fill)
     presence = int(contract.presence[index])
     there = batch.inputs[:, presence] != contract.inputs[presence].padding
@@ -130,7 +130,7 @@ def test_a_turn_of_an_even_angle_is_never_found(fill_reference, contract):
 def test_more_events_let_smaller_effects_be_noticed_up_to_the_calibrated_size(fill_reference, contract):
     few, usual, many, most = (
         _effects(fill_reference, contract, n_events=events)["jet gain"].at_once
-        for events in (N_EVENTS // 4, N_EVENTS, 10 * N_EVENTS, 100 * N_EVENTS)
+        for events in (FILL_EVENTS // 4, FILL_EVENTS, 10 * FILL_EVENTS, 100 * FILL_EVENTS)
     )
     assert few > usual > many
     assert most == pytest.approx(many, rel=0.01)
@@ -146,7 +146,7 @@ def test_a_wider_budget_lets_smaller_effects_be_noticed(fill_reference, contract
 
 
 def test_the_most_useful_are_few_and_begin_with_the_gains(fill_reference, contract):
-    effects = detectable_effects(fill_reference, contract, n_events=N_EVENTS, pileup=PILEUP)
+    effects = detectable_effects(fill_reference, contract, n_events=FILL_EVENTS, pileup=PILEUP)
     useful = most_useful(effects)
     assert len(useful) == 10
     assert useful[0].name == "met gain"

@@ -1,6 +1,6 @@
 """The explanation: the simplest story that accounts for what a window shows, as data and as one sentence.
 
-Every cause of `streams.judging.causes` is applied to the expected counts, and the one that takes most from
+Every cause of `streams.explaining.causes` is applied to the expected counts, and the one that takes most from
 the deviance of the window, less a penalty for each number it was fitted with (Schwarz, Ann. Statist. 6 (1978)
 461), is told. It explains a verdict and decides none: where no cause accounts for enough, it says so.
 """
@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict
 
 from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
+from streams.explaining.causes import Candidate, Cause, Place, Scene
+from streams.explaining.goodness import Goodness
+from streams.explaining.object_causes import causes_of_object, pileup_mismatch
+from streams.explaining.wire_causes import causes_of_wires
 from streams.judging.assessment import Assessment
-from streams.judging.causes import Candidate, Cause, Place, Scene
 from streams.judging.channels import RATE, SCORE
 from streams.judging.expectation import Expectation
 from streams.judging.findings import ChannelFinding, ExtremeFinding
-from streams.judging.goodness import Goodness
-from streams.judging.object_causes import causes_of_object, pileup_mismatch
 from streams.judging.pairs import CORRELATIONS, SWAPPED
-from streams.judging.wire_causes import causes_of_wires
 from streams.judging.words import describe_suspect
 
 LEAST_GAIN: Final = 8.0

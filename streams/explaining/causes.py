@@ -1,7 +1,7 @@
 """The causes: what may have happened to a window, each as what it would make of the expected densities.
 
 A cause is fitted to the window where it has a size, and says itself in one sentence. Which of them explains
-most is decided in `streams.judging.explanation`. Knows no sequence of windows.
+most is decided in `streams.explaining.explanation`. Knows no sequence of windows.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from streams.contracts.contract import Contract
 from streams.counting.layout import ObjectMap
 from streams.counting.summary import Summary
+from streams.explaining.goodness import Densities, Goodness
+from streams.explaining.object_shape import ObjectShape
+from streams.explaining.regions import Region, find_region
 from streams.judging.expectation import Expectation, Expected
-from streams.judging.goodness import Densities, Goodness
-from streams.judging.object_shape import ObjectShape
-from streams.judging.regions import Region, find_region
 
 _OUTLIER: Final = 5.0
 

@@ -1,4 +1,4 @@
-"""Causes on single inputs: dead channel, dead slot, stuck bit, swap. See `streams.judging.causes`."""
+"""Causes on single inputs: dead channel, dead slot, stuck bit, swap. See `streams.explaining.causes`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.contracts.contract import InputSpec
-from streams.judging.causes import Candidate, Cause, Scene
-from streams.judging.goodness import Densities
-from streams.judging.object_shape import emptied, shape_of
+from streams.explaining.causes import Candidate, Cause, Scene
+from streams.explaining.goodness import Densities
+from streams.explaining.object_shape import emptied, shape_of
 
 ALL: Final = 0.9995
 """Part of the events with one code, or one value of a bit, that makes an input dead or the bit stuck ..."""

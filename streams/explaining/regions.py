@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from streams.contracts.contract import Contract, InputSpec
 from streams.counting.layout import Axis, ObjectMap
-from streams.judging.object_shape import ObjectShape
+from streams.explaining.object_shape import ObjectShape
 from streams.statistics.maps import scan_map
 
 SHAPES: Final = tuple((high, wide) for high in (1, 2, 3, 4, 6) for wide in (1, 2, 3, 4, 6))

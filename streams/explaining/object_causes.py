@@ -1,6 +1,6 @@
 """Causes on one kind of object, or on all: energy, tails, numbers, regions, noise, pileup.
 
-Each fits its size to the window. See `streams.judging.causes`.
+Each fits its size to the window. See `streams.explaining.causes`.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.counting.layout import ObjectMap
-from streams.judging.causes import Candidate, Cause, Place, Scene
-from streams.judging.goodness import Densities, between
-from streams.judging.object_shape import (
+from streams.explaining.causes import Candidate, Cause, Place, Scene
+from streams.explaining.goodness import Densities, between
+from streams.explaining.object_shape import (
     ObjectShape,
     inserted,
     mixed,
@@ -21,7 +21,7 @@ from streams.judging.object_shape import (
     smeared,
     thinned,
 )
-from streams.judging.regions import Region, uniform_angles
+from streams.explaining.regions import Region, uniform_angles
 
 TAIL_FACTORS: Final = (1.5, 2.0, 3.0, 5.0, 8.0)
 SOFT_SHARES: Final = (0.4, 0.6, 0.8, 1.0)

@@ -7,10 +7,10 @@ import pytest
 
 from streams.counting.summary import summarise
 from streams.effects.effect import parse_effect
+from streams.explaining.causes import Cause
+from streams.explaining.explanation import explain
 from streams.integrity import judge_integrity
 from streams.judging.assessment import AssessmentSettings, assess
-from streams.judging.causes import Cause
-from streams.judging.explanation import explain
 from tests.support.streams import conditions
 
 RUN, LUMISECTION, WINDOW_EVENTS = 9, 8, 20_000

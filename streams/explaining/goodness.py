@@ -1,7 +1,7 @@
 """How well a window fits densities: the deviance over merged bins of all inputs and all cells of the maps.
 
-It ranks the causes of `streams.judging.causes` and decides no alarm. Only the shapes of maps count: how many
-objects there are stands in the histograms of their inputs.
+It ranks the causes of `streams.explaining.causes` and decides no alarm. Only the shapes of maps count: how
+many objects there are stands in the histograms of their inputs.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Explaining: from a window that differs to the simplest story of what happened."""
