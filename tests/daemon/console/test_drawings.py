@@ -93,7 +93,7 @@ def test_the_timeline_shows_band_rate_and_every_state():
 def test_the_timeline_shows_evidence_against_the_levels_of_warning_and_alarm():
     verdicts = [
         seen(1, evidence=-9.0),
-        seen(2, State.WARNING, evidence=-0.5, suspects=("jet gain",)),
+        seen(2, State.WARNING, evidence=-0.3, suspects=("jet gain",)),
         seen(3, State.ALARM, evidence=12.0, suspects=("jet gain", "accept rate")),
         seen(4, State.NOT_JUDGED),
     ]
@@ -102,10 +102,10 @@ def test_the_timeline_shows_evidence_against_the_levels_of_warning_and_alarm():
 
     line = next(trace for trace in figure["data"] if trace.get("name") == "evidence")
     assert line["x"] == [1, 2, 3]
-    assert line["y"] == [charts.LOWEST_EVIDENCE, -0.5, charts.HIGHEST_EVIDENCE]
+    assert line["y"] == [charts.LOWEST_EVIDENCE, -0.3, charts.HIGHEST_EVIDENCE]
     assert line["customdata"][2] == ["jet gain, accept rate", 12.0]
     levels = {shape["y0"] for shape in figure["layout"]["shapes"] if shape["yref"] == "y3"}
-    assert levels == {0.0, -1.0}
+    assert levels == {0.0, charts.WARNING_EVIDENCE}
     assert figure["layout"]["yaxis3"]["range"][1] > charts.HIGHEST_EVIDENCE
 
 
