@@ -75,6 +75,11 @@ class Design:
         In order.
     weights
         Shape (segments, bins of inputs and score): one row for each input that a channel looks at.
+    squares, objects
+        The squares of the weights, and ones where they are not 0: what the channel looks at.
+    objects_per_event
+        Objects, of all events of the reference, that the effect of a channel is a mean over. Shape
+        (channels,).
     segment_channel
         Channel of each row. Shape (segments,).
     """
@@ -82,6 +87,8 @@ class Design:
     channels: tuple[Channel, ...]
     weights: sparse.csr_array
     squares: sparse.csr_array
+    objects: sparse.csr_array
+    objects_per_event: Floats
     segment_channel: npt.NDArray[np.intp]
 
 
@@ -127,11 +134,16 @@ def design(contract: Contract, pooled: Summary) -> Design:
         ),
         shape=(len(segments), n_bins),
     )
+    objects = (weights != 0).astype(np.float64).tocsr()
+    channel_of = np.array([index for index, _ in segments], dtype=np.intp)
+    density = np.concatenate([pooled.inputs, pooled.score]) / pooled.n_events
     return Design(
         channels=tuple(channel for channel, _ in rows),
         weights=weights,
         squares=weights.multiply(weights).tocsr(),
-        segment_channel=np.array([index for index, _ in segments], dtype=np.intp),
+        objects=objects,
+        objects_per_event=np.bincount(channel_of, objects @ density, minlength=len(rows)).astype(np.float64),
+        segment_channel=channel_of,
     )
 
 
@@ -157,6 +169,11 @@ def measure(made: Design, window: Summary, expected: Expected) -> Measured:
     levels = per_channel(level)
     effect = per_channel(made.weights @ (observed - density))
     variance = per_channel(np.maximum(made.squares @ density - level**2, 0.0))
+    # weights share an effect among the objects of all pileups; at this one there may be more or fewer
+    here = per_channel(made.objects @ density)
+    fewer = np.divide(made.objects_per_event, here, out=np.ones(n_channels), where=here > 0)
+    fewer[[channel.counted for channel in made.channels]] = 1.0
+    effect, variance = effect * fewer, variance * fewer**2
     expected_events = np.zeros(n_channels)
     for index, channel in enumerate(made.channels):
         if channel.family == RATE:

@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from streams.contracts.contract import parse_contract
+from streams.effects.effect import parse_effect
 from streams.judging.channels import design, measure
-from streams.judging.expectation import Expectation, Slice
+from streams.judging.expectation import Expectation, Slice, sliced
 from tests.support.summaries import summary_of_counts
 
 EVENTS = 100_000_000
@@ -115,3 +116,19 @@ def test_the_noise_of_a_gain_is_that_of_independent_objects(small):
 def test_nothing_differs_from_itself(small):
     reference = _window(small)
     assert all(abs(effect) < 1e-9 for effect, _ in _measured(small, reference, reference).values())
+
+
+@pytest.mark.parametrize("pileup", [15.0, 70.0])
+def test_a_gain_reads_the_same_where_a_pileup_brings_fewer_or_more_objects(
+    generated, contract, fills, pileup
+):
+    # given channels made at pileup 36 to 44, and the same events with and without a gain at another
+    made = design(contract, sliced(*fills).pooled)
+    without = generated.summary(9, 1, 20_000, pileup=pileup)
+    gained = generated.summary(9, 1, 20_000, pileup=pileup, effects=[parse_effect("jet_gain=1.02")])
+    expected = sliced([without], [pileup]).at(pileup)
+    effects = dict(
+        zip((one.name for one in made.channels), measure(made, gained, expected).effect, strict=True)
+    )
+    assert effects["jet gain"] == pytest.approx(0.02, abs=0.002)
+    assert effects["met gain"] == pytest.approx(0.0, abs=1e-9)
