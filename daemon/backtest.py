@@ -25,7 +25,7 @@ from hw.network import FirmwareModel
 from hw.package import Package, open_package
 from streams.backtest.source import DatasetSource
 from streams.counting.codec import decode_summary
-from streams.errors import BacktestError
+from streams.errors import BacktestError, MalformedMessage
 from streams.judging.assessment import Assessment, AssessmentSettings, assess
 from streams.judging.reference import Reference, decode_reference
 from streams.judging.reference_store import approved_reference, find_reference
@@ -174,6 +174,11 @@ def recorded_assessments(
     """Assess the closed windows of a run again, one after the other, as their lumisections follow.
 
     What depends on the clock, how long an assessment took, is left out.
+
+    Raises
+    ------
+    BacktestError
+        A window cannot be read.
     """
     with read_session(engine) as session:
         query = _closed(model.name, run, WindowRow.id, kept=True)
@@ -187,8 +192,15 @@ def _assessed_again(
     session: Session, window_id: int, model: SiteModel, reference: Reference, settings: AssessmentSettings
 ) -> Assessment:
     window = session.get_one(WindowRow, window_id)
+    try:
+        counts = decode_summary(window.summary)
+    except MalformedMessage as error:
+        raise BacktestError(
+            f"the window of LS {window.lumisection} cannot be read ({error}): it was stored by another "
+            "lumiwatch, choose a later run"
+        ) from error
     return assess(
-        decode_summary(window.summary),
+        counts,
         reference,
         stored_conditions(session, Place(window.model, window.run, window.lumisection)),
         model.contract,

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from sqlmodel import select
 
 from daemon.backtest import (
     assessment_settings,
@@ -17,7 +18,9 @@ from streams.effects.effect import parse_effect
 from streams.errors import BacktestError, ReferenceProblem
 from streams.judging.reference_store import approve_reference, propose_reference
 from streams.judging.verdict import State, VerdictChain
+from streams.store.database import write_session
 from streams.store.history import latest_judged_windows
+from streams.store.records import WindowRow
 from tests.support.backtest import RUN, learnt_reference, record_windows
 from tests.support.daemon import copy_site
 
@@ -69,3 +72,16 @@ def test_a_stored_reference_is_found_by_the_beginning_of_its_id(recorded):
     assert found.id == reference.id
     with pytest.raises(ReferenceProblem, match="no reference begins with 'zz'"):
         stored_reference(engine, model, "zz")
+
+
+def test_a_window_that_another_lumiwatch_stored_is_named(recorded):
+    site, engine, model, reference = recorded
+    with write_session(engine, lock=model.name) as session:
+        row = session.exec(select(WindowRow).where(WindowRow.lumisection == 2)).one()
+        kept, row.summary = row.summary, b"old"
+    again = recorded_assessments(engine, model, RUN, reference, assessment_settings(site, model))
+    assert next(again).lumisection == 1
+    with pytest.raises(BacktestError, match="the window of LS 2 cannot be read .* choose a later run"):
+        next(again)
+    with write_session(engine, lock=model.name) as session:
+        session.exec(select(WindowRow).where(WindowRow.lumisection == 2)).one().summary = kept
