@@ -81,7 +81,7 @@ def test_a_window_that_another_lumiwatch_stored_is_named(recorded):
         kept, row.summary = row.summary, b"old"
     again = recorded_assessments(engine, model, RUN, reference, assessment_settings(site, model))
     assert next(again).lumisection == 1
-    with pytest.raises(BacktestError, match="the window of LS 2 cannot be read .* choose a later run"):
+    with pytest.raises(BacktestError, match=r"the window of LS 2 cannot be read .* choose a later run"):
         next(again)
     with write_session(engine, lock=model.name) as session:
         session.exec(select(WindowRow).where(WindowRow.lumisection == 2)).one().summary = kept
