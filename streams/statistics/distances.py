@@ -49,24 +49,6 @@ def ks_from_counts(first: Counts, second: Counts) -> KolmogorovSmirnov:
     return KolmogorovSmirnov(distance, distance * float(np.sqrt(pair_of(first, second).size[0])))
 
 
-def wasserstein_from_counts(first: Counts, second: Counts, *, bin_width: float = 1.0) -> float:
-    """First Wasserstein distance (earth mover's) of two samples given as counts over equidistant bins.
-
-    Parameters
-    ----------
-    first, second
-        Counts, shape (bins,).
-    bin_width
-        Distance of neighbouring bins in the unit wanted, for instance the LSB in GeV.
-
-    Returns
-    -------
-    float
-        Equal to ``scipy.stats.wasserstein_distance`` of the raw values. Zero if a sample is empty.
-    """
-    return float(wasserstein_distances(first, second)[0]) * bin_width
-
-
 def ks_distances(first: npt.ArrayLike, second: npt.ArrayLike, starts: npt.ArrayLike = (0,)) -> Floats:
     """Kolmogorov-Smirnov distances of many histograms.
 
