@@ -67,17 +67,6 @@ class EmulatedScore:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def assessment_settings(site: Site, model: SiteModel) -> AssessmentSettings:
-    """Return how the site's workers judge a model."""
-    watch = model.settings.watch
-    return AssessmentSettings(
-        minimum_events=watch.minimum_events,
-        rate_band=watch.rate_band,
-        integrity_tolerance=watch.integrity_tolerance,
-        late_after_s=site.settings.stream.late_after_s,
-    )
-
-
 def stored_reference(engine: Engine, model: SiteModel, reference_id: str) -> Reference:
     """Return a proposed, approved or retired reference of a model, by the beginning of its id.
 

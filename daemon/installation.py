@@ -21,6 +21,7 @@ from sqlmodel import Session
 from daemon.board_work import package_path
 from daemon.database import open_database
 from daemon.errors import ProcessFailed, SettingsError
+from daemon.judgement import assessment_settings
 from daemon.keys import ensure_keys
 from daemon.service import bind, login_link, prepare_state_dir
 from daemon.settings import Site, load_site
@@ -29,7 +30,6 @@ from hw.archive import write_atomically
 from hw.records import last_package
 from streams.broker.bounded import BoundedBroker
 from streams.broker.embedded import ensure_topics
-from streams.judging.assessment import AssessmentSettings
 from streams.worker_settings import GROUP, WorkerModel, WorkerSettings
 
 _LOOK_INTERVAL_S = 0.5
@@ -60,12 +60,7 @@ def worker_settings(site: Site, name: str) -> WorkerSettings:
     models = {
         model.name: WorkerModel(
             contract=model.contract_path,
-            assessment=AssessmentSettings(
-                minimum_events=model.settings.watch.minimum_events,
-                rate_band=model.settings.watch.rate_band,
-                integrity_tolerance=model.settings.watch.integrity_tolerance,
-                late_after_s=stream.late_after_s,
-            ),
+            assessment=assessment_settings(site, model),
         )
         for model in site.models.values()
     }

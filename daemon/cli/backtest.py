@@ -146,7 +146,8 @@ def backtest(
 def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback) -> Report:
     if asked.run is not None:
         return _recorded(site, model, asked, asked.run, report)
-    from daemon.backtest import Drawing, assessment_settings, dataset_source, stored_reference
+    from daemon.backtest import Drawing, dataset_source, stored_reference
+    from daemon.judgement import assessment_settings
     from streams.backtest.run import Plan
     from streams.backtest.run import backtest as run_backtest
     from streams.backtest.source import DatasetSource, GeneratedSource
@@ -188,12 +189,12 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
 
 def _recorded(site: Site, model: SiteModel, asked: _Asked, run: int, report: ProgressCallback) -> Report:
     from daemon.backtest import (
-        assessment_settings,
         recorded_assessments,
         recorded_length,
         recorded_reference,
         stored_reference,
     )
+    from daemon.judgement import assessment_settings
     from streams.backtest.run import backtest_recorded
 
     if asked.effects:

@@ -46,7 +46,8 @@ class AssessmentSettings(BaseModel):
     rate_band
         Relative deviation of the accept rate that is tolerated, however significant.
     pileup_margin
-        How far, in pileup, a window may lie outside the range of its reference.
+        How far, in pileup, a window may lie below or above all of its reference, where the expectation is
+        extrapolated.
     required_subsystems
         Detector parts that must be in the run.
     integrity_tolerance
@@ -60,7 +61,7 @@ class AssessmentSettings(BaseModel):
 
     minimum_events: int = Field(default=1000, ge=1)
     rate_band: float = Field(default=0.10, ge=0)
-    pileup_margin: float = Field(default=2.0, ge=0)
+    pileup_margin: float = Field(default=0.5, ge=0)
     required_subsystems: tuple[str, ...] = ()
     integrity_tolerance: float = Field(default=DEFAULT_TOLERANCE, ge=0, lt=1)
     late_after_s: float = Field(default=120.0, gt=0)

@@ -166,7 +166,7 @@ def linear_log_e(z: Floats, tolerance: Floats) -> Floats:
 
 
 def rare_log_e(p_value: Floats) -> Floats:
-    """Log e-values of p-values: 1/2 above `INDIFFERENT`, a power of it below; over all, the mean is 1."""
+    """Log e-values of p-values: 1/2 above `INDIFFERENT`, a power of it below; over all, the mean is 0.99."""
     below = np.log(0.5 * POWER / INDIFFERENT) + (POWER - 1.0) * np.log(np.minimum(p_value / INDIFFERENT, 1.0))
     log_e: Floats = np.where(p_value < INDIFFERENT, below, np.log(0.5))
     return log_e

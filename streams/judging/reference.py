@@ -33,6 +33,8 @@ MINIMUM_LUMISECTIONS: Final = 16
 """Fewest lumisections of a reference: with less, a calibration says more about luck than about noise."""
 MINIMUM_EVENTS: Final = 1000
 """Fewest events of a reference, all lumisections together: with less, no tail of anything is known."""
+GAP_MARGIN: Final = 2.0
+"""How far, in pileup, a window may lie from a range of a reference within a gap of it."""
 DEFAULT_BUDGET: Final = 1e-3
 MAX_REFERENCE_BYTES: Final = 64 * 1024 * 1024
 LUMISECTIONS_PER_DAY: Final = 86400 / 23.3104
@@ -135,8 +137,15 @@ class ReferenceHeader(BaseModel):
         return ""
 
     def covers(self, pileup: float, margin: float) -> bool:
-        """Whether a pileup lies in a covered range, or no further than a margin from one."""
-        return any(low - margin <= pileup <= high + margin for low, high in self.covered)
+        """Whether a pileup lies in a covered range, or near enough to one.
+
+        Beyond all ranges, where the expectation is extrapolated: no further than `margin`. Between two,
+        where it is interpolated: no further than `GAP_MARGIN` or `margin`.
+        """
+        if not self.pileup_minimum - margin <= pileup <= self.pileup_maximum + margin:
+            return False
+        inside = max(margin, GAP_MARGIN)
+        return any(low - inside <= pileup <= high + inside for low, high in self.covered)
 
 
 @dataclass(frozen=True, eq=False)

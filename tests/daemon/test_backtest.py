@@ -6,13 +6,13 @@ import pytest
 from sqlmodel import select
 
 from daemon.backtest import (
-    assessment_settings,
     recorded_assessments,
     recorded_length,
     recorded_reference,
     stored_reference,
 )
 from daemon.database import open_database
+from daemon.judgement import assessment_settings
 from daemon.settings import load_site
 from streams.effects.effect import parse_effect
 from streams.errors import BacktestError, ReferenceProblem

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Engine
 
-from daemon.backtest import assessment_settings
+from daemon.judgement import assessment_settings
 from daemon.settings import Site, SiteModel
 from streams.backtest.generator import GeneratedDetector
 from streams.contracts.contract import Contract

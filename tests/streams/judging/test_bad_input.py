@@ -75,8 +75,8 @@ def good(small, parts):
     return _reference(small, parts)
 
 
-def _assess(small, reference, window, pileup=50.0):
-    got = assess(window, reference, conditions(window.lumisection, pileup=pileup), small, SETTINGS)
+def _assess(small, reference, window, pileup=50.0, settings=SETTINGS):
+    got = assess(window, reference, conditions(window.lumisection, pileup=pileup), small, settings)
     assert all(np.isfinite([family.value, family.threshold, family.effect]).all() for family in got.families)
     return got
 
@@ -92,6 +92,10 @@ def test_a_window_in_a_gap_of_pileup_is_not_judged(small, parts):
     assert got.judgement is Judgement.NOT_JUDGED
     assert got.reason == "Pileup 35.0 is outside of the reference's 20.0, 50.0."
     assert _state(_assess(small, reference, _summary(small, 99), 21.5)) is State.GOOD
+    # below and above everything, where there is nothing to interpolate, half a unit is the most
+    assert _assess(small, reference, _summary(small, 99), 19.6).judgement is Judgement.JUDGED
+    for outside in (19.4, 50.6):
+        assert _assess(small, reference, _summary(small, 99), outside).judgement is Judgement.NOT_JUDGED
 
 
 def test_a_reference_of_gaps_alone_says_so_in_few_words(small, parts):
@@ -111,8 +115,9 @@ def test_absurd_pileups_are_judged_by_references_of_the_same_alone(small, parts,
 def test_beyond_its_slices_a_reference_expects_no_less_than_nothing(small):
     parts = [_summary(small, number, scale=5.0 + number) for number in range(1, 33)]
     reference = _reference(small, parts, [20.0 + number / 2 for number in range(1, 33)])
+    wide = SETTINGS.model_copy(update={"pileup_margin": 2.0})
     for pileup in (18.6, 20.5, 37.9):
-        got = _assess(small, reference, _summary(small, 99, scale=2 * (pileup - 20.0) + 6.0), pileup)
+        got = _assess(small, reference, _summary(small, 99, scale=2 * (pileup - 20.0) + 6.0), pileup, wide)
         assert got.judgement is Judgement.JUDGED
 
 
