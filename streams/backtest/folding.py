@@ -7,9 +7,8 @@ serve all. Knows no source of lumisections.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streams.judging.assessment import Assessment
+from streams.judging.assessment import Assessment, family_threshold
 from streams.judging.verdict import State, Verdict, VerdictChain
-from streams.statistics.budgets import normal_threshold, share_budget
 
 
 class Moment(NamedTuple):
@@ -51,7 +50,7 @@ def under_budget(assessment: Assessment, budget: float) -> Assessment:
         return assessment
     families = assessment.families
     if families:
-        threshold = normal_threshold(share_budget(budget, len(families)))
+        threshold = family_threshold(budget, len(families))
         families = tuple(
             one.model_copy(update={"threshold": threshold, "exceeded": one.value > threshold})
             for one in families

@@ -26,6 +26,7 @@ from streams.judging.findings import (
     Findings,
     family_p_value,
     find,
+    rounded,
 )
 from streams.judging.reference import Reference
 from streams.statistics.budgets import share_budget
@@ -352,7 +353,7 @@ def _families(
         dict.fromkeys([one.family for one in found.channels] + [one.family for one in found.extremes])
     )
     judged = {one.family for one in judged_channels} | {one.family for one in judged_extremes}
-    threshold = _deviations(share_budget(budget, len(names))) if names else 0.0
+    threshold = family_threshold(budget, len(names)) if names else 0.0
     results = []
     for name in names:
         kept = name in judged
@@ -365,11 +366,11 @@ def _families(
         results.append(
             FamilyResult(
                 name=name,
-                value=value,
+                value=rounded(value),
                 threshold=threshold,
                 effect=abs(leading.effect),
-                effect_floor=floor,
-                minimum_detectable=leading.detectable,
+                effect_floor=rounded(floor),
+                minimum_detectable=rounded(leading.detectable),
                 exceeded=value > threshold,
                 judged=kept,
             )
@@ -377,9 +378,14 @@ def _families(
     return tuple(results)
 
 
+def family_threshold(budget: float, n_families: int) -> float:
+    """Return the significance, in standard deviations, that a family exceeds with its part of the budget."""
+    return rounded(_deviations(share_budget(budget, n_families)))
+
+
 def _deviations(p_value: float) -> float:
     """Return how many standard deviations away a normal variable is as rarely, to either side."""
-    return -float(special.ndtri(p_value / 2))
+    return abs(float(special.ndtri(p_value / 2)))
 
 
 def _rate(window: Summary, found: _Found | None) -> _Rate:

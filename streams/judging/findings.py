@@ -207,12 +207,12 @@ def _channel(
         family=channel.family,
         object=channel.object,
         unit=channel.unit,
-        share=shares[channel.name],
-        effect=_rounded(effect),
-        error=_rounded(error),
-        z=_rounded(_standardised(deviations, tolerance, noise.dof)),
-        tolerance=_rounded(tolerance),
-        detectable=_rounded(stays + single_window_z(shares[channel.name], yardstick.budget) * error),
+        share=rounded(shares[channel.name]),
+        effect=rounded(effect),
+        error=rounded(error),
+        z=rounded(_standardised(deviations, tolerance, noise.dof)),
+        tolerance=rounded(tolerance),
+        detectable=rounded(stays + single_window_z(shares[channel.name], yardstick.budget) * error),
     )
 
 
@@ -223,9 +223,9 @@ def _extreme(found: Extreme, yardstick: Yardstick, share: float) -> ExtremeFindi
         name=found.name,
         family=found.family,
         object=found.object,
-        share=share,
-        value=_rounded(found.value),
-        effect=_rounded(found.effect),
+        share=rounded(share),
+        value=rounded(found.value),
+        effect=rounded(found.effect),
         place=found.place,
         p_value=noise.p_value(found.value) if abs(found.effect) > floor else 1.0,
         detectable=max(floor, min(telling / found.size, 1.0)) if found.size > 0 else 1.0,
@@ -251,6 +251,6 @@ def _normal(deviations: float, dof: int) -> float:
     return math.copysign(float(special.ndtri(p_value)), deviations)
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Keep six digits: findings are stored for every lumisection, and no noise is known better."""
     return float(f"{value:.6g}")

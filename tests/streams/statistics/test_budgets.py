@@ -1,6 +1,5 @@
-"""Thresholds are exceeded as often as the budget says."""
+"""Families share one budget, and no more."""
 
-import numpy as np
 import pytest
 
 from streams.statistics import budgets
@@ -9,15 +8,9 @@ from streams.statistics import budgets
 def test_families_share_one_budget():
     share = budgets.share_budget(1e-3, 3)
     assert 1 - (1 - share) ** 3 == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(("budget", "families"), [(0.0, 3), (1.0, 3), (float("nan"), 3), (1e-3, 0)])
+def test_what_cannot_be_shared_is_refused(budget, families):
     with pytest.raises(ValueError, match="budget"):
-        budgets.share_budget(0.0, 3)
-
-
-def test_normal_threshold_is_two_sided():
-    assert budgets.normal_threshold(0.05) == pytest.approx(1.96, abs=1e-3)
-
-
-@pytest.mark.parametrize("probability", [0.0, 1.0, -1.0, np.nan])
-def test_probabilities_without_a_finite_threshold_are_refused(probability):
-    with pytest.raises(ValueError, match="probability in"):
-        budgets.normal_threshold(probability)
+        budgets.share_budget(budget, families)
