@@ -6,21 +6,6 @@ import pytest
 from streams.statistics import residuals
 
 
-def _sample(rng, size, mean):
-    return np.clip(np.rint(rng.gamma(2.0, mean, size)), 0, 255).astype(np.int64)
-
-
-@pytest.fixture
-def samples():
-    rng = np.random.default_rng(11)
-    return _sample(rng, 900, 12.0), _sample(rng, 2100, 13.0)
-
-
-@pytest.fixture
-def counts(samples):
-    return tuple(np.bincount(sample, minlength=256) for sample in samples)
-
-
 def test_moments_of_many_histograms_are_those_of_the_raw_values(many):
     got = residuals.moment_residuals(*many.counts, many.starts)
     for index, (one, two) in enumerate(many.pairs):
