@@ -56,7 +56,8 @@ def _soak(folder, n_batches, n_events, limit_bytes):
         command = [sys.executable, "-m", "tests.benchmarks.stream_processes", "produce", broker.bootstrap]
         producer = subprocess.Popen([*command, "2", str(n_batches), str(n_events), "0"])
         samples, begun = [], None
-        deadline = time.monotonic() + TIMEOUT_S
+        started = time.monotonic()
+        deadline = started + TIMEOUT_S
         try:
             while (counted := _counted_batches(engine, n_events)) < n_batches:
                 if time.monotonic() > deadline or worker.poll() is not None:
@@ -66,7 +67,7 @@ def _soak(folder, n_batches, n_events, limit_bytes):
                     processes = (worker.pid, broker.process_id, psutil.Process().pid)
                     samples.append((counted / n_batches, *map(_mebibytes, processes)))
                 time.sleep(SAMPLE_S)
-            seconds = time.monotonic() - (begun or deadline)
+            seconds = time.monotonic() - (begun or started)
             processes = (worker.pid, broker.process_id, psutil.Process().pid)
             samples.append((1.0, *map(_mebibytes, processes)))
         finally:
