@@ -1,7 +1,8 @@
 """Everything that happened, written down in the transaction in which it happened.
 
-One call writes the line in the incident's history and the event that alerts and Kafka read
-later. Knows no Kafka and no chat: they follow `daemon_events` with a cursor.
+One call writes the line in the incident's history and the event that alerts and Kafka read later;
+what belongs to no incident is an event alone. Knows no Kafka and no chat: they follow `daemon_events`
+with a cursor.
 """
 
 from __future__ import annotations
@@ -52,16 +53,44 @@ def record_happening(
             detail=content,
         )
     )
+    record_event(
+        session,
+        kind,
+        text,
+        now=now,
+        actor=actor,
+        model=incident.model,
+        incident_id=incident.id,
+        response_id=response_id,
+        simulated=incident.simulated,
+        detail=content,
+    )
+
+
+def record_event(
+    session: Session,
+    kind: str,
+    text: str,
+    *,
+    now: datetime,
+    actor: str = ACTOR,
+    model: str | None = None,
+    incident_id: str | None = None,
+    response_id: str | None = None,
+    simulated: bool = False,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one event: the only place that does. Parameters as of `record_happening`."""
     session.add(
         EventRecord(
             at=now,
             kind=kind,
             actor=actor,
-            model=incident.model,
-            incident_id=incident.id,
+            model=model,
+            incident_id=incident_id,
             response_id=response_id,
-            simulated=incident.simulated,
+            simulated=simulated,
             text=text,
-            detail=content,
+            detail=dict(detail or {}),
         )
     )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from daemon.errors import InvalidChoice, NotPermitted
 from daemon.records import DecisionKind
-from daemon.settings import PolicySettings
+from daemon.sections import PolicySettings
 from streams.judging.verdict import Verdict
 
 LEAST_INVASIVE = "least_invasive"

@@ -25,8 +25,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from daemon import api
 from daemon.alerts.service import Alerts, build_alerts
+from daemon.api import application
 from daemon.auth import DEFAULT_OPERATOR, default_token_file, load_authenticator
 from daemon.catch_up import catch_up
 from daemon.console.app import register_console
@@ -154,7 +154,7 @@ def build_app(services: Services) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    api.install(app, services)
+    application.install(app, services)
     register_console(app, services)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services.site))
     return app

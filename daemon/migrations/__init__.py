@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
-HEAD: Final = "0002"
+HEAD: Final = "0007"
 """Revision of the newest file in `versions`: the schema that the records modules describe."""
 
 VERSION_TABLE: Final = "lumiwatch_schema"

@@ -11,7 +11,8 @@ from daemon.errors import InvalidChoice
 from daemon.intake import take_verdict
 from daemon.policy import LEAST_INVASIVE, RELOAD, Proposal, check_choice, propose
 from daemon.records import DecisionKind, IncidentState, ResponseState, StepState
-from daemon.settings import PolicySettings, Site
+from daemon.sections import PolicySettings
+from daemon.settings import Site
 from daemon.verification import VerificationState, verify, verify_integrity
 from streams.integrity import judge_integrity
 from streams.judging.verdict import INTEGRITY, State, Verdict

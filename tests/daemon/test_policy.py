@@ -11,7 +11,7 @@ from daemon.policy import (
     strategies_to_try,
 )
 from daemon.records import DecisionKind
-from daemon.settings import PolicySettings
+from daemon.sections import PolicySettings
 from tests.support.daemon import make_verdict
 
 POLICY = PolicySettings(approvers=("ada", "max"), strategies=("input_recalibration", "bias"))

@@ -25,8 +25,8 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine import Engine
 
-from daemon import api
 from daemon.alerts.service import build_alerts
+from daemon.api import application
 from daemon.auth import load_authenticator
 from daemon.console.app import register_console
 from daemon.database import open_database, transaction
@@ -277,7 +277,7 @@ def main() -> None:
         clock=utc_now,
     )
     app = FastAPI()
-    api.install(app, services)
+    application.install(app, services)
     register_console(app, services)
     listener = socket.create_server(("127.0.0.1", site.settings.console.port))
     url = site.console_url(listener.getsockname()[1])
