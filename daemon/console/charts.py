@@ -22,6 +22,7 @@ LOWEST_EVIDENCE, HIGHEST_EVIDENCE = -4.0, 10.0
 WARNING_EVIDENCE = math.log10(WARNING_SHARE)
 _SYMBOLS = {
     "scale": "circle",
+    "mean": "triangle-down",
     "tail": "triangle-up",
     "presence": "pentagon",
     "maps": "square",

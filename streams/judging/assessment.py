@@ -19,7 +19,7 @@ from streams.counting.summary import Summary
 from streams.integrity import DEFAULT_TOLERANCE, IntegrityResult, judge_integrity
 from streams.judging.channels import RATE
 from streams.judging.expectation import Expected
-from streams.judging.extremes import SCORE_SHAPE, input_differences
+from streams.judging.extremes import SCORE_SHAPE, InputDifferences
 from streams.judging.findings import (
     ChannelFinding,
     ExtremeFinding,
@@ -252,7 +252,7 @@ def assess(
         channels=found.channels if found else (),
         extremes=found.extremes if found else (),
         budget=reference.header.budget if reference else None,
-        worst_inputs=_worst_inputs(window, found.expected, contract) if found else (),
+        worst_inputs=_worst_inputs(found.differences, contract) if found else (),
         n_events=window.n_events,
         accept_rate=window.n_accept / window.n_events if window.n_events else 0.0,
         expected_rate=rate.expected,
@@ -310,6 +310,7 @@ class _Found:
     rate: ChannelFinding | None
     pileup: float
     expected: Expected
+    differences: InputDifferences
 
 
 @dataclass(frozen=True)
@@ -340,6 +341,7 @@ def _find(
         rate=next((one for one in found.channels if one.family == RATE), None),
         pileup=found.pileup,
         expected=found.expected,
+        differences=found.differences,
     )
 
 
@@ -403,8 +405,8 @@ def _rate(window: Summary, found: _Found | None) -> _Rate:
     )
 
 
-def _worst_inputs(window: Summary, expected: Expected, contract: Contract) -> tuple[InputShift, ...]:
-    distance, shift, size = input_differences(window, expected)
+def _worst_inputs(differences: InputDifferences, contract: Contract) -> tuple[InputShift, ...]:
+    distance, shift, size = differences
     order = np.argsort(-distance * size, kind="stable")[:N_WORST_INPUTS]
     return tuple(
         InputShift(

@@ -19,6 +19,7 @@ from streams.counting.summary import Summary
 from streams.judging.expectation import Expected
 
 SCALE: Final = "scale"
+MEAN: Final = "mean"
 TAIL: Final = "tail"
 PRESENCE: Final = "presence"
 SCORE: Final = "score"
@@ -215,7 +216,7 @@ def _object_channels(
             yield from _presence(contract, pooled, slots)
         else:
             unit = slots[0].unit or ("LSB" if slots[0].staged else "")
-            channel = Channel(f"{name} mean {quantity}", SCALE, name, unit or "1")
+            channel = Channel(f"{name} mean {quantity}", MEAN, name, unit or "1")
             yield from _nonempty(channel, _mean(contract, pooled, slots))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-SHIFTS: Final = (0.5, 1.0, 2.0, 3.0, 4.5, 6.5)
+SHIFTS: Final = (0.5, 1.0, 2.0, 4.0)
 """Shifts beyond its tolerance, in standard deviations, that a linear channel looks for, to either side."""
 INDIFFERENT: Final = 0.02
 """A p-value above this never speaks for drift, however often it comes: a reference has noise of its own."""

@@ -7,7 +7,7 @@ range (`streams.judging.flows`). Knows neither noise nor threshold.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,19 @@ Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-12
 
 
+class InputDifferences(NamedTuple):
+    """How all inputs differ, shape (n_inputs,) each: see `ks_distances` and `mean_shifts`."""
+
+    distance: Floats
+    shift: Floats
+    size: Floats
+
+
 def extremes(
-    window: Summary, expected: Expected, floors: Mapping[str, float] = EFFECT_FLOORS
+    window: Summary,
+    expected: Expected,
+    floors: Mapping[str, float] = EFFECT_FLOORS,
+    differences: InputDifferences | None = None,
 ) -> tuple[Extreme, ...]:
     """Find all extremes of a window with at least one event.
 
@@ -49,8 +60,10 @@ def extremes(
         What it should hold.
     floors
         Family -> smallest effect that counts: of inputs and pairs, one with a larger effect is preferred.
+    differences
+        Of all inputs, if they are known already.
     """
-    found = [_inputs(window, expected, floors.get(INPUTS, 0.0))]
+    found = [_inputs(window, differences or input_differences(window, expected), floors.get(INPUTS, 0.0))]
     if window.layout.own_totals:
         return tuple(found)
     start = 0
@@ -72,8 +85,8 @@ def ks_distances(window: Summary, expected: Expected) -> tuple[Floats, Floats]:
     Distances in 0..1, flow bins included, and ``sqrt(n m / (n + m))``, by which they are scaled; shape
     (n_inputs,) each, 0 where either sample is empty.
     """
-    distance, _, size = input_differences(window, expected)
-    return distance, size
+    found = input_differences(window, expected)
+    return found.distance, found.size
 
 
 def mean_shifts(window: Summary, expected: Expected) -> Floats:
@@ -81,14 +94,14 @@ def mean_shifts(window: Summary, expected: Expected) -> Floats:
 
     Flow bins count as one code beyond the range.
     """
-    return input_differences(window, expected)[1]
+    return input_differences(window, expected).shift
 
 
-def input_differences(window: Summary, expected: Expected) -> tuple[Floats, Floats, Floats]:
+def input_differences(window: Summary, expected: Expected) -> InputDifferences:
     """Return distances, shifts of means and sizes of all inputs at once; see the functions above."""
     layout = window.layout
     if not layout.n_inputs:
-        return np.zeros(0), np.zeros(0), np.zeros(0)
+        return InputDifferences(np.zeros(0), np.zeros(0), np.zeros(0))
     starts, bins = np.array(layout.starts[:-1]), np.diff(layout.starts)
     n, m = input_totals(window).astype(np.float64), expected.input_size
     both = (n > 0) & (m > 0)
@@ -100,15 +113,15 @@ def input_differences(window: Summary, expected: Expected) -> tuple[Floats, Floa
     shift = -np.add.reduceat(running, starts)
     size = np.sqrt(np.divide(n * m, n + m, out=np.zeros(len(n)), where=both))
     differs = both & (distance > _ROUNDING)
-    return np.where(differs, distance, 0.0), np.where(differs, shift, 0.0), size
+    return InputDifferences(np.where(differs, distance, 0.0), np.where(differs, shift, 0.0), size)
 
 
-def _inputs(window: Summary, expected: Expected, floor: float) -> Extreme:
+def _inputs(window: Summary, differences: InputDifferences, floor: float) -> Extreme:
     """Take the most significant input of those whose effect is above the floor, else of all.
 
     Where inputs have their own totals, the most significant difference need not be a large one.
     """
-    distance, size = ks_distances(window, expected)
+    distance, _, size = differences
     scaled = distance * size
     large = distance > floor
     worst = int(np.argmax(np.where(large, scaled, -1.0) if large.any() else scaled))

@@ -21,10 +21,10 @@ from streams.judging.channels import MINIMUM_TAIL_EVENTS, RATE, TAIL, Channel, D
 from streams.judging.evidence import single_window_z
 from streams.judging.expectation import Expectation, Expected
 from streams.judging.extreme import Extreme
-from streams.judging.extremes import extremes
+from streams.judging.extremes import InputDifferences, extremes, input_differences
 from streams.judging.pileup_fit import Fitted, fit_pileup
 
-BIAS_DEVIATIONS: Final = 2.0
+BIAS_DEVIATIONS: Final = 1.5
 """A bias that stays is tolerated up to so many of its standard deviations."""
 CALIBRATED_SIZE: Final = 1.5
 """A window is judged no more sharply than one of so many times the events of the calibration."""
@@ -103,12 +103,15 @@ class Findings(NamedTuple):
         The one that the window shows, near the measured one.
     expected
         What the window should hold at that pileup.
+    differences
+        Of all inputs from it.
     """
 
     channels: tuple[ChannelFinding, ...]
     extremes: tuple[ExtremeFinding, ...]
     pileup: float
     expected: Expected
+    differences: InputDifferences
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +166,13 @@ def find(window: Summary, pileup: float, yardstick: Yardstick) -> Findings:
         if (noise := calibration.channels.get(channel.name)) is not None
         and (found := _channel(channel, index, noise, fitted, window.n_events, yardstick, shares))
     ]
+    differences = input_differences(window, fitted.expected)
     rare = [
         _extreme(one, yardstick, shares[one.name])
-        for one in extremes(window, fitted.expected, yardstick.floors)
+        for one in extremes(window, fitted.expected, yardstick.floors, differences)
         if one.name in calibration.extremes
     ]
-    return Findings(tuple(channels), tuple(rare), fitted.pileup, fitted.expected)
+    return Findings(tuple(channels), tuple(rare), fitted.pileup, fitted.expected, differences)
 
 
 def family_p_value(channels: Sequence[ChannelFinding], rare: Sequence[ExtremeFinding]) -> float:

@@ -21,7 +21,18 @@ def test_an_ordinary_window_is_judged_and_does_not_exceed(detector, reference, c
     assert got.judgement is Judgement.JUDGED
     assert got.exceeded_families == ()
     names = {family.name for family in got.families}
-    assert names == {"inputs", "scale", "tail", "presence", "maps", "correlations", "range", "score", "rate"}
+    assert names == {
+        "inputs",
+        "scale",
+        "mean",
+        "tail",
+        "presence",
+        "maps",
+        "correlations",
+        "range",
+        "score",
+        "rate",
+    }
     assert sum(one.share for one in (*got.channels, *got.extremes)) <= 1.0
     assert got.simulated
     assert got.expected_rate == pytest.approx(reference.expected_rate)
