@@ -24,7 +24,7 @@ from streams.judging.extreme import Extreme
 from streams.judging.extremes import InputDifferences, extremes, input_differences
 from streams.judging.pileup_fit import Fitted, fit_pileup
 
-BIAS_DEVIATIONS: Final = 1.5
+BIAS_DEVIATIONS: Final = 2.0
 """A bias that stays is tolerated up to so many of its standard deviations."""
 CALIBRATED_SIZE: Final = 1.5
 """A window is judged no more sharply than one of so many times the events of the calibration."""
