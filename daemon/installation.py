@@ -18,12 +18,13 @@ from typing import Any, Self
 import httpx
 from sqlmodel import Session
 
+from daemon.assembly import prepare_state_dir
 from daemon.board_work import package_path
 from daemon.database import open_database
 from daemon.errors import ProcessFailed, SettingsError
 from daemon.judgement import assessment_settings
 from daemon.keys import ensure_keys
-from daemon.service import bind, login_link, prepare_state_dir
+from daemon.service import bind, login_link
 from daemon.settings import Site, load_site
 from daemon.supervisor import Child, Supervisor
 from hw.archive import write_atomically

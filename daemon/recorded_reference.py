@@ -24,7 +24,9 @@ from streams.conditions import Matchable
 from streams.errors import ReferenceProblem
 from streams.integrity import IntegrityState, judge_integrity
 from streams.judging.reference import Reference, build_reference
+from streams.judging.reference_header import in_words
 from streams.judging.reference_store import propose_reference
+from streams.judging.second_condition import second_condition
 from streams.store.history import ClosedWindow, closed_windows
 from streams.store.records import WITH_COUNTS, WindowRow
 
@@ -77,7 +79,11 @@ def parse_run_range(text: str) -> RunRange:
 
 
 def choose_windows(
-    windows: Sequence[ClosedWindow], *, minimum_events: int, integrity_tolerance: float
+    windows: Sequence[ClosedWindow],
+    *,
+    minimum_events: int,
+    integrity_tolerance: float,
+    interpolate: str | None = None,
 ) -> Chosen:
     """Take the windows that could be judged; of several packages that of most windows.
 
@@ -87,11 +93,13 @@ def choose_windows(
         Closed.
     minimum_events, integrity_tolerance
         As the windows of the model are judged.
+    interpolate
+        Name of a condition that each must tell.
     """
     left_out: Counter[str] = Counter()
     usable: dict[str, list[ClosedWindow]] = defaultdict(list)
     for window in windows:
-        reason = _unusable(window, minimum_events, integrity_tolerance)
+        reason = _unusable(window, minimum_events, integrity_tolerance, interpolate)
         if reason:
             left_out[reason] += 1
         else:
@@ -136,6 +144,7 @@ def propose_recorded_reference(
         [window for window in found.values() if window.summary.contract_hash == model.contract.hash],
         minimum_events=watch.minimum_events,
         integrity_tolerance=watch.integrity_tolerance,
+        interpolate=watch.interpolate,
     )
     chosen = Chosen(chosen.windows, dict(chosen.left_out) | _not_loaded(engine, model, ranges, found))
     conditions = [window.conditions for window in chosen.windows if window.conditions is not None]
@@ -150,6 +159,7 @@ def propose_recorded_reference(
             built_from=f"{len(conditions)} recorded lumisections of runs {', '.join(map(str, ranges))}",
             budget_per_lumisection=budget or watch.false_alarm_budget,
             matched=matched,
+            second=second_condition(watch.interpolate, conditions),
         )
     except ReferenceProblem as error:
         raise ReferenceProblem(f"{error} (left out: {describe_left_out(chosen.left_out)})") from error
@@ -169,7 +179,9 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in ordered) or "none"
 
 
-def _unusable(window: ClosedWindow, minimum_events: int, integrity_tolerance: float) -> str:
+def _unusable(
+    window: ClosedWindow, minimum_events: int, integrity_tolerance: float, interpolate: str | None
+) -> str:
     summary, conditions = window.summary, window.conditions
     if conditions is None:
         return "without conditions"
@@ -182,6 +194,8 @@ def _unusable(window: ClosedWindow, minimum_events: int, integrity_tolerance: fl
         return "of firmware that differed from its emulator"
     if summary.n_events < minimum_events:
         return f"of fewer than {minimum_events} events"
+    if interpolate is not None and interpolate not in conditions.values:
+        return f"without {in_words(interpolate)}"
     return ""
 
 

@@ -22,6 +22,7 @@ from daemon.settings import SiteModel
 from streams.conditions import Conditions
 from streams.judging.calibration import MINIMUM_FILLS
 from streams.judging.reference import MINIMUM_LUMISECTIONS
+from streams.judging.reference_header import in_words
 from streams.judging.verdict import State
 from streams.store.records import WITH_COUNTS, AssessmentRow, ConditionsRow, WindowRow
 
@@ -52,6 +53,9 @@ class RunFacts:
         Windows whose latest verdict is an alarm.
     last_at
         When its last window was opened.
+    values
+        Lowest and highest of the second condition that references follow, over those lumisections; None
+        where they follow none.
     """
 
     run: int
@@ -65,6 +69,7 @@ class RunFacts:
     incidents: tuple[str, ...]
     alarms: int
     last_at: datetime
+    values: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,15 +95,48 @@ class RankedRun:
 
 @dataclass(frozen=True)
 class Choice:
-    """The runs of a model, ranked as a reference for one of them."""
+    """The runs of a model, ranked as a reference for one of them.
+
+    Attributes
+    ----------
+    interpolate
+        Name of the second condition that references follow; None: none.
+    """
 
     target: RunFacts
     ranking: tuple[RankedRun, ...]
+    interpolate: str | None = None
 
     @property
     def best(self) -> tuple[RankedRun, ...]:
-        """Return the runs that a reference would be built from."""
-        return tuple(one for one in self.ranking if not one.excluded)[:BEST]
+        """Return the runs that a reference would be built from, with what covers the second condition."""
+        suiting = [one for one in self.ranking if not one.excluded]
+        best = suiting[:BEST]
+        for missing in self._missing(best):
+            best += [one for one in suiting[BEST:] if missing not in self._missing([one])][:1]
+        return tuple(best)
+
+    @property
+    def uncovered(self) -> str:
+        """Say which values of the second condition the best runs do not reach; empty where they do."""
+        missing = self._missing(self.best)
+        if not missing or self.interpolate is None or self.target.values is None:
+            return ""
+        low, high = self.target.values
+        told = f"{low:.6g} to {high:.6g}" if low < high else f"{low:.6g}"
+        return (
+            f"no run suits whose {in_words(self.interpolate)} is as {' or as '.join(missing)} as in run "
+            f"{self.target.run} ({told}): not all of its windows would be judged"
+        )
+
+    def _missing(self, runs: Sequence[RankedRun]) -> list[str]:
+        """Return to which sides of the second condition no run reaches as far as the one in question."""
+        if self.target.values is None:
+            return []
+        low, high = self.target.values
+        known = [one.facts.values for one in runs if one.facts.values is not None]
+        lower = [] if any(one[0] <= low for one in known) else ["low"]
+        return lower + ([] if any(one[1] >= high for one in known) else ["high"])
 
     @property
     def too_few_to_hold_out(self) -> bool:
@@ -106,7 +144,13 @@ class Choice:
         return len(self.best) < MINIMUM_FILLS
 
 
-def rank_runs(target: RunFacts, candidates: Sequence[RunFacts], contract_hash: str, now: datetime) -> Choice:
+def rank_runs(
+    target: RunFacts,
+    candidates: Sequence[RunFacts],
+    contract_hash: str,
+    now: datetime,
+    interpolate: str | None = None,
+) -> Choice:
     """Rank runs as a reference for one of them, the best first and the excluded last.
 
     Parameters
@@ -119,10 +163,16 @@ def rank_runs(target: RunFacts, candidates: Sequence[RunFacts], contract_hash: s
         Of the model's contract today.
     now
         Aware UTC; age counts from here.
+    interpolate
+        Name of the second condition that references follow. Runs of another value of it are welcome, so the
+        pileup is compared and not the luminosity.
     """
-    ranked = [_ranked(target, one, contract_hash, now) for one in candidates if one.run != target.run]
+    follows = interpolate is not None
+    ranked = [
+        _ranked(target, one, contract_hash, now, follows) for one in candidates if one.run != target.run
+    ]
     ranked.sort(key=lambda one: (bool(one.excluded), one.penalty, -one.facts.run))
-    return Choice(target, tuple(ranked))
+    return Choice(target, tuple(ranked), interpolate)
 
 
 def choose_reference_runs(
@@ -151,13 +201,13 @@ def choose_reference_runs(
             known = ", ".join(str(one.run) for one in facts[-10:])
             raise NotFound(f"run {run} of {model.name} is not recorded here; the last ones are {known}")
         target = found[0]
-    return rank_runs(target, facts, model.contract.hash, now)
+    return rank_runs(target, facts, model.contract.hash, now, model.settings.watch.interpolate)
 
 
 def run_facts(engine: Engine, model: SiteModel) -> list[RunFacts]:
     """Read what is known of every recorded run of a model, by run number."""
     name, collected = model.name, defaultdict[int, _Collected](_Collected)
-    minimum_events = model.settings.watch.minimum_events
+    minimum_events, interpolate = model.settings.watch.minimum_events, model.settings.watch.interpolate
     with Session(engine) as session:
         documents = session.exec(
             select(ConditionsRow.run, ConditionsRow.lumisection, ConditionsRow.document).where(
@@ -195,8 +245,9 @@ def run_facts(engine: Engine, model: SiteModel) -> list[RunFacts]:
         one.count(package, contract, opened_at)
         if known is not None and known.stable_beams:
             one.columns.add(known.prescale_column)
-            if complete and state in WITH_COUNTS and n_events >= minimum_events:
-                one.use(known, n_events)
+            told = interpolate is None or interpolate in known.values
+            if complete and state in WITH_COUNTS and n_events >= minimum_events and told:
+                one.use(known, n_events, interpolate)
     latest = {window: (run, state) for run, window, state in states}
     for run, state in latest.values():
         collected[run].alarms += state == State.ALARM
@@ -216,6 +267,7 @@ class _Collected:
     columns: set[int] = field(default_factory=set)
     pileups: list[float] = field(default_factory=list)
     luminosities: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     n_events: int = 0
     alarms: int = 0
     incidents: list[str] = field(default_factory=list)
@@ -226,9 +278,11 @@ class _Collected:
         self.contracts[contract] = self.contracts.get(contract, 0) + 1
         self.last_at = opened_at if self.last_at is None else max(self.last_at, opened_at)
 
-    def use(self, conditions: Conditions, n_events: int) -> None:
+    def use(self, conditions: Conditions, n_events: int, interpolate: str | None) -> None:
         self.pileups.append(conditions.pileup)
         self.n_events += n_events
+        if interpolate is not None:
+            self.values.append(conditions.values[interpolate])
         if conditions.luminosity_hz_cm2 is not None:
             self.luminosities.append(conditions.luminosity_hz_cm2)
 
@@ -247,6 +301,7 @@ class _Collected:
             incidents=tuple(self.incidents),
             alarms=self.alarms,
             last_at=self.last_at,
+            values=(min(self.values), max(self.values)) if self.values else None,
         )
 
 
@@ -258,8 +313,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _ranked(target: RunFacts, one: RunFacts, contract_hash: str, now: datetime) -> RankedRun:
-    ratio, what = _ratio(target, one)
+def _ranked(target: RunFacts, one: RunFacts, contract_hash: str, now: datetime, follows: bool) -> RankedRun:
+    ratio, what = _ratio(target, one, follows)
     age_days = max((now - one.last_at).total_seconds() / 86400.0, 0.0)
     reasons = []
     if one.contracts != (contract_hash,):
@@ -285,13 +340,13 @@ def _ranked(target: RunFacts, one: RunFacts, contract_hash: str, now: datetime) 
     return RankedRun(one, ratio, what, off + age_days / RECENT_DAYS, tuple(reasons))
 
 
-def _ratio(target: RunFacts, one: RunFacts) -> tuple[float | None, str]:
-    """Compare the luminosities, or the pileups where a luminosity is missing."""
+def _ratio(target: RunFacts, one: RunFacts, follows: bool) -> tuple[float | None, str]:
+    """Compare the luminosities; the pileups where one is missing, or a second condition is followed."""
     pairs = (
         ("luminosity", one.luminosity_hz_cm2, target.luminosity_hz_cm2),
         ("pileup", one.pileup, target.pileup),
     )
-    for what, value, wanted in pairs:
+    for what, value, wanted in pairs[1:] if follows else pairs:
         if value is not None and wanted:
             return value / wanted, what
     return None, "pileup"

@@ -21,6 +21,13 @@ Matchable = Literal["prescale_column"]
 _Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(versions.printable)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 
+LARGEST_VALUE: Final = 1e15
+"""A named number is no larger than this, to either side: what is measured is not, and sums stay finite."""
+MAX_VALUES: Final = 16
+ConditionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+"""Name of a number that a site tells of a lumisection, for example ``bunches``."""
+ConditionValue = Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE, allow_inf_nan=False)]
+
 
 class Conditions(BaseModel):
     """Conditions of one model's data in one lumisection.
@@ -41,6 +48,9 @@ class Conditions(BaseModel):
         The last message of this lumisection: `expected` is then complete.
     expected
         Source -> number of batches it sent in this lumisection.
+    values
+        Further numbers by name, for example ``bunches``: a reference may follow one of them. Left out of a
+        message where there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -57,6 +67,9 @@ class Conditions(BaseModel):
     simulated: bool = False
     end_of_lumisection: bool = False
     expected: dict[_Text, _Number] = Field(default_factory=dict, max_length=1024)
+    values: dict[ConditionName, ConditionValue] = Field(
+        default_factory=dict, max_length=MAX_VALUES, exclude_if=lambda values: not values
+    )
 
     @property
     def stable_beams(self) -> bool:

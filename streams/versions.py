@@ -61,7 +61,8 @@ def check_json(kind: str, payload: bytes, newest: int, reader: str = "worker") -
 def first_problem(error: ValidationError) -> str:
     """Return what is wrong first, as ``key: what``, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "message"
+    names = ".".join(str(part) for part in first["loc"]) or "message"
+    key = "".join(one if one.isprintable() else "?" for one in names)  # it may be the sender's own
     return f"{key:.80}: {first['msg'].removeprefix('Value error, '):.200}"
 
 

@@ -4,7 +4,8 @@ Generated data, and honest about it: the shapes are drawn by hand after a Level-
 `streams.backtest.event_kernels` and `streams.backtest.shapes`) and show what a judge has to bear with in good
 data. Pileup decays within a fill and is known to 1 % only; numbers and spectra of objects follow it; objects
 of one event belong together; rare objects are rare; and every energy scale wanders a little, within a fill
-and from fill to fill. Nothing here is a simulation of a detector, and no number found with it is a
+and from fill to fill. On demand fills differ in their number of colliding bunches, and energies follow it, as
+with out-of-time pileup. Nothing here is a simulation of a detector, and no number found with it is a
 statement about one.
 
 Everything is a function of seed, run and lumisection: no call depends on the calls before it.
@@ -39,6 +40,11 @@ PILEUP_ERROR: Final = 0.01
 """Relative rms of the error of the measured pileup, for each lumisection."""
 WANDER_LUMISECTIONS: Final = 20.0
 """Correlation time of the energy scale within a fill: after it, the correlation is 1/e."""
+BUNCHES: Final = "bunches"
+"""Under this name conditions tell the number of colliding bunches, where it is asked for."""
+USUAL_BUNCHES: Final = 2400.0
+BUNCH_SLOPES: Final = {"met": 0.06, "egamma": 0.01, "tau": 0.03, "jet": 0.04}
+"""Relative change of the energy of each kind of object from no bunch to the usual number of them."""
 ACCEPTED_SHARE: Final = 0.08
 ACCEPTED_PILEUP: Final = 40.0
 """The threshold accepts this share of the events at this pileup."""
@@ -69,6 +75,9 @@ class GeneratedDetector:
         Mean number of interactions at the first and the last lumisection of a fill: an exponential decay.
     lumisections_per_fill
         A fill is a run; its first lumisection has number 1. Beyond the last one the pileup stays.
+    bunches
+        Numbers of colliding bunches that runs have in turn, the first for run 1; none: it is as usual
+        everywhere, and conditions do not tell.
     model
         Name of the monitored model; None: that of the contract.
 
@@ -87,6 +96,7 @@ class GeneratedDetector:
         pileup_start: float = 65.0,
         pileup_end: float = 20.0,
         lumisections_per_fill: int = 600,
+        bunches: Sequence[float] = (),
         model: str | None = None,
     ) -> None:
         _check(contract)
@@ -96,6 +106,7 @@ class GeneratedDetector:
         self.pileup_start = pileup_start
         self.pileup_end = pileup_end
         self.lumisections_per_fill = lumisections_per_fill
+        self._bunches = tuple(bunches)
         self.model = contract.name if model is None else model
         self._plan = _Plan(contract)
         self._wander_of = lru_cache(maxsize=64)(self._wander)
@@ -118,7 +129,12 @@ class GeneratedDetector:
             simulated=True,
             end_of_lumisection=True,
             expected={SOURCE: 1},
+            values={BUNCHES: self.bunches(run)} if self._bunches else {},
         )
+
+    def bunches(self, run: int) -> float:
+        """Return the number of colliding bunches of a run."""
+        return self._bunches[(run - 1) % len(self._bunches)] if self._bunches else USUAL_BUNCHES
 
     def gains(self, run: int, lumisection: int) -> dict[str, float]:
         """Return the factor on the energy of each kind of object in a lumisection."""
@@ -126,7 +142,9 @@ class GeneratedDetector:
         while length <= lumisection:  # a longer series begins with the shorter one
             length *= 2
         wander = self._wander_of(run, length)[lumisection]
-        return dict(zip(KINDS, (1.0 + self.gain_wander * wander).tolist(), strict=True))
+        more = self.bunches(run) / USUAL_BUNCHES - 1.0
+        factors = zip(KINDS, (1.0 + self.gain_wander * wander).tolist(), strict=True)
+        return {kind: factor * (1.0 + BUNCH_SLOPES.get(kind, 0.0) * more) for kind, factor in factors}
 
     def events(
         self,

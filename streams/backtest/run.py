@@ -36,6 +36,7 @@ from streams.errors import BacktestError
 from streams.events.provenance import tool_version
 from streams.judging.assessment import Assessment, AssessmentSettings
 from streams.judging.reference import Reference, build_reference, decode_reference, encode_reference
+from streams.judging.second_condition import second_condition
 
 _CHUNK: Final = 10
 """Lumisections that a process makes at once."""
@@ -72,6 +73,8 @@ class Plan:
         Of each effect.
     horizon
         Lumisections from the onset on in which an effect must be found.
+    interpolate
+        Name of the second condition that a learnt reference follows; None: none.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class Plan:
     lumisections: int = 1000
     repetitions: int = 20
     horizon: int = 40
+    interpolate: str | None = None
 
     def __post_init__(self) -> None:
         if not self.budgets or not all(0 < budget < 1 for budget in self.budgets):
@@ -244,6 +248,7 @@ def _learnt(
         pileups=[conditions.pileup for _, conditions in windows],
         built_from=f"{len(windows)} lumisections of {plan.fills} fills, {source.words}",
         budget_per_lumisection=plan.budgets[0],
+        second=second_condition(plan.interpolate, [conditions for _, conditions in windows]),
     )
 
 

@@ -88,6 +88,8 @@ class GeneratedSource:
         Of everything.
     n_events, lumisections_per_fill
         See `Source`.
+    bunches
+        See `streams.backtest.generator.GeneratedDetector`.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class GeneratedSource:
     seed: int
     n_events: int = 20_000
     lumisections_per_fill: int = 600
+    bunches: tuple[float, ...] = ()
 
     @property
     def package(self) -> str:
@@ -109,13 +112,18 @@ class GeneratedSource:
     @property
     def words(self) -> str:
         """See `Source`."""
-        return f"generated detector, seed {self.seed}, pileup 65 to 20 in {self.lumisections_per_fill} LS"
+        words = f"generated detector, seed {self.seed}, pileup 65 to 20 in {self.lumisections_per_fill} LS"
+        return words + (f", {', '.join(f'{one:g}' for one in self.bunches)} bunches" if self.bunches else "")
 
     @cached_property
     def detector(self) -> GeneratedDetector:
         """The detector, made when it is first asked for."""
         return GeneratedDetector(
-            self.contract, self.seed, lumisections_per_fill=self.lumisections_per_fill, model=self.model
+            self.contract,
+            self.seed,
+            lumisections_per_fill=self.lumisections_per_fill,
+            bunches=self.bunches,
+            model=self.model,
         )
 
     def window(self, run: int, lumisection: int, effects: Sequence[Effect] = ()) -> Window:

@@ -8,19 +8,28 @@ alone; an effect changes events but never which ones are drawn.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from pydantic import TypeAdapter, ValidationError
 
 from streams.broker.embedded import check_let_in
 from streams.broker.security import PLAINTEXT, KafkaSecurity
-from streams.conditions import STABLE_BEAMS, Conditions, encode_conditions
+from streams.conditions import (
+    LARGEST_VALUE,
+    MAX_VALUES,
+    STABLE_BEAMS,
+    ConditionName,
+    Conditions,
+    ConditionValue,
+    encode_conditions,
+)
 from streams.contracts.contract import Contract
 from streams.effects.effect import Effect
 from streams.errors import BrokerError, ReplayError
@@ -36,6 +45,7 @@ __all__ = [
     "Replayer",
     "lumisection_events",
     "parse_rate",
+    "parse_values",
     "replay_lumisections",
 ]
 
@@ -43,6 +53,8 @@ LUMISECTION_S = 23.3104
 DELIVERY_TIMEOUT_S = 120.0
 """A broker that is full makes producers wait; after this time a replay says so and ends."""
 REQUEST_TIMEOUT_S = 15.0
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(ConditionName)
+_VALUE: Final[TypeAdapter[float]] = TypeAdapter(ConditionValue)
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,8 @@ class ReplaySettings:
         that the board sees them earlier.
     simulated
         Marks every message, so that nobody mistakes a replay for collisions.
+    values
+        Further conditions by name; see `streams.conditions.Conditions`.
 
     Raises
     ------
@@ -116,6 +130,7 @@ class ReplaySettings:
     prescale_column: int = 0
     subsystems: tuple[str, ...] = ()
     simulated: bool = True
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.first <= self.last:
@@ -338,6 +353,7 @@ class Replayer:
             simulated=settings.simulated,
             end_of_lumisection=True,
             expected=dict.fromkeys(settings.source_names, settings.batches_per_lumisection),
+            values=dict(settings.values),
         )
 
     def _send(self, producer: KafkaProducer, topic: str, message: tuple[str, bytes]) -> Any:
@@ -378,6 +394,29 @@ def parse_rate(text: str, events_per_lumisection: int) -> float:
         raise ReplayError(
             f"rate '{text}': give seconds for each lumisection (23.3104s), or events a second (750000/s)"
         ) from None
+
+
+def parse_values(texts: Sequence[str]) -> dict[str, float]:
+    """Read conditions as people give them, ``bunches=2400``; of a name given twice, the last counts.
+
+    Raises
+    ------
+    ReplayError
+        One is none.
+    """
+    values: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            values[_NAME.validate_python(name)] = _VALUE.validate_python(number)
+        except ValidationError as error:
+            raise ReplayError(
+                f"condition '{text:.60}' is not understood: write it as bunches=2400, with a name of small "
+                f"letters, digits and underscores (32 at most) and a number up to {LARGEST_VALUE:g}"
+            ) from error
+    if len(values) > MAX_VALUES:
+        raise ReplayError(f"{len(values)} conditions: a message holds {MAX_VALUES} at most")
+    return values
 
 
 def _wait_until(moment_s: float, stop: threading.Event) -> None:

@@ -18,7 +18,7 @@ from streams.counting.summary import Summary
 from streams.explaining.goodness import Densities, Goodness
 from streams.explaining.object_shape import ObjectShape
 from streams.explaining.regions import Region, find_region
-from streams.judging.expectation import Expectation, Expected
+from streams.judging.expectation import Expected, PileupExpectation
 
 _OUTLIER: Final = 5.0
 
@@ -98,7 +98,7 @@ class Scene:
 
     contract: Contract
     window: Summary
-    expectation: Expectation
+    expectation: PileupExpectation
     pileup: float
     measured_pileup: float
     expected: Expected

@@ -19,7 +19,7 @@ from streams.explaining.object_causes import causes_of_object, pileup_mismatch
 from streams.explaining.wire_causes import causes_of_wires
 from streams.judging.assessment import Assessment
 from streams.judging.channels import RATE, SCORE
-from streams.judging.expectation import Expectation
+from streams.judging.expectation import PileupExpectation
 from streams.judging.findings import ChannelFinding, ExtremeFinding
 from streams.judging.pairs import CORRELATIONS, SWAPPED
 from streams.judging.words import describe_suspect
@@ -81,7 +81,7 @@ class _Ranked(NamedTuple):
 def explain(
     assessment: Assessment,
     window: Summary,
-    expectation: Expectation | None,
+    expectation: PileupExpectation | None,
     contract: Contract,
     *,
     suspects: Sequence[str] = (),

@@ -57,9 +57,10 @@ def causes_of_object(scene: Scene, name: str) -> Iterator[Candidate]:
 
 def pileup_mismatch(scene: Scene) -> Iterator[Candidate]:
     """Fit the pileup, where the reference knows how things change with it."""
-    if len(scene.expectation.slices) < 2 or scene.pileup <= 0:
+    known = scene.expectation.pileups
+    if len(known) < 2 or scene.pileup <= 0:
         return
-    lowest, highest = scene.expectation.slices[0].pileup, scene.expectation.slices[-1].pileup
+    lowest, highest = known[0], known[-1]
     pileup, error, there = scene.pileup, 0.0, scene.base
     for _ in range(2):
         here = _at(scene, pileup)

@@ -49,6 +49,9 @@ class AssessmentSettings(BaseModel):
     pileup_margin
         How far, in pileup, a window may lie below or above all of its reference, where the expectation is
         extrapolated.
+    value_margin
+        How far a second condition may lie outside of its reference, in units of the distance of the nearest
+        two strata.
     required_subsystems
         Detector parts that must be in the run.
     integrity_tolerance
@@ -63,6 +66,7 @@ class AssessmentSettings(BaseModel):
     minimum_events: int = Field(default=1000, ge=1)
     rate_band: float = Field(default=0.10, ge=0)
     pileup_margin: float = Field(default=0.5, ge=0)
+    value_margin: float = Field(default=0.0, ge=0, le=1)
     required_subsystems: tuple[str, ...] = ()
     integrity_tolerance: float = Field(default=DEFAULT_TOLERANCE, ge=0, lt=1)
     late_after_s: float = Field(default=120.0, gt=0)
@@ -137,6 +141,8 @@ class Assessment(BaseModel):
         The inputs that differ most significantly, the worst first.
     pileup, pileup_fitted
         As measured, and as the numbers of objects show it.
+    second_value
+        Of the second condition that the reference follows; None if it follows none, or nobody told.
     rate_error
         Standard deviation of `rate_deviation` in control; None where no rate is expected.
     complete
@@ -178,6 +184,7 @@ class Assessment(BaseModel):
     rate_error: float | None = None
     pileup: float | None = None
     pileup_fitted: float | None = None
+    second_value: float | None = None
     simulated: bool = False
     complete: bool = True
     late_events: int = 0
@@ -261,6 +268,7 @@ def assess(
         rate_error=rate.error,
         pileup=conditions.pileup if conditions else None,
         pileup_fitted=found.pileup if found else None,
+        second_value=reference.header.value_in(conditions) if reference and conditions else None,
         simulated=window.simulated or (conditions is not None and conditions.simulated),
         complete=complete,
         late_events=late_events,
@@ -297,9 +305,8 @@ def _judgeable(
 
 def _outside(reference: Reference, conditions: Conditions, settings: AssessmentSettings) -> str:
     header = reference.header
-    if not header.covers(conditions.pileup, settings.pileup_margin):
-        return f"Pileup {conditions.pileup:.1f} is outside of the reference's {header.coverage}."
-    return header.unmatched(conditions)
+    uncovered = header.uncovered(conditions, settings.pileup_margin, settings.value_margin)
+    return uncovered or header.unmatched(conditions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +337,8 @@ def _find(
 ) -> _Found | None:
     if not window.n_events:
         return None
-    found = find(window, conditions.pileup, reference.yardstick(contract, settings.rate_band))
+    yardstick = reference.yardstick(contract, settings.rate_band)
+    found = find(window, conditions.pileup, yardstick, reference.header.value_in(conditions))
     newer = reference.package != window.package
     channels = tuple(one for one in found.channels if not newer or one.family == RATE)
     rare = tuple(one for one in found.extremes if not newer or one.name == SCORE_SHAPE)

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from streams.errors import ReferenceProblem
-from streams.judging.reference import LUMISECTIONS_PER_DAY
+from streams.judging.reference_header import LUMISECTIONS_PER_DAY
 
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?|\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?"
 _BUDGET: Final = re.compile(

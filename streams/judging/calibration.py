@@ -7,6 +7,7 @@ first averages out, so only the second is tolerated without end. Knows no verdic
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from streams.contracts.contract import Contract
 from streams.counting.summary import Summary
 from streams.judging.channels import Design, design
-from streams.judging.expectation import Expectation, sliced
+from streams.judging.expectation import MINIMUM_SLICE_LUMISECTIONS, PileupExpectation
 from streams.judging.extremes import extremes
 from streams.judging.flows import RANGE, counting_noise
 from streams.judging.pairs import CORRELATIONS
 from streams.judging.pileup_fit import fit_pileup, pileup_shift
+from streams.judging.strata import cut, stratified
 from streams.statistics.tails import MINIMUM_VALUES, gumbel_tail
 
 MINIMUM_FILLS: Final = 3
@@ -96,7 +98,7 @@ class Calibration(BaseModel):
     n_events
         Events of a typical lumisection.
     n_lumisections, n_folds
-        Lumisections measured, and into how many parts they were held out.
+        Lumisections measured, and in how many parts they were held out.
     pileup_error
         Relative error of the measured pileup (standard deviation), as far as numbers of objects show it.
     channels, extremes
@@ -115,13 +117,13 @@ class Calibration(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """A lumisection and the expectation that was made without it."""
+    """A lumisection and the expectation that was made without it; `cell`: its fold, stratum and slice."""
 
     fold: int
-    slice: int
+    cell: tuple[int, int, int]
     window: Summary
     pileup: float
-    expectation: Expectation
+    expectation: PileupExpectation
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,13 @@ class _Strays:
     cell: npt.NDArray[np.intp]
 
 
-def calibrate(summaries: Sequence[Summary], pileups: Sequence[float], contract: Contract) -> Calibration:
+def calibrate(
+    summaries: Sequence[Summary],
+    pileups: Sequence[float],
+    contract: Contract,
+    *,
+    values: Sequence[float] | None = None,
+) -> Calibration:
     """Hold out each part of some lumisections in turn, and sum up how much they stray.
 
     Parameters
@@ -148,31 +156,35 @@ def calibrate(summaries: Sequence[Summary], pileups: Sequence[float], contract: 
         Pileup of each, in the same order.
     contract
         The contract they were made under.
+    values
+        Of a second condition, in the same order; None: the expectation follows the pileup alone.
     """
-    made_of = sliced(summaries, pileups)
+    values = [0.0] * len(summaries) if values is None else values
+    groups, _ = cut(values)
+    made_of = stratified(summaries, pileups, values, groups)
     made = design(contract, made_of.pooled)
-    held_out = list(_held_out(summaries, pileups))
+    held_out = list(_held_out(summaries, pileups, values, groups))
     error = _pileup_error(made, held_out)
     effects, noises, owns = [], [], []
-    values: dict[tuple[str, str], list[float]] = {}
+    rare: dict[tuple[str, str], list[float]] = {}
     for one in held_out:
         fitted = fit_pileup(made, one.window, one.expectation, one.pileup, error)
         effects.append(fitted.measured.effect)
         noises.append(fitted.measured.variance / one.window.n_events)
         owns.append(fitted.measured.variance / fitted.expected.size)
         for extreme in extremes(one.window, fitted.expected):
-            values.setdefault((extreme.name, extreme.family), []).append(extreme.value)
-    cells = [(one.fold, one.slice) for one in held_out]
+            rare.setdefault((extreme.name, extreme.family), []).append(extreme.value)
+    cells = [one.cell for one in held_out]
     numbers = {cell: number for number, cell in enumerate(dict.fromkeys(cells))}
     strays = _Strays(
         np.array(effects), np.array(noises), np.array(owns), np.array([numbers[cell] for cell in cells])
     )
     noise = {channel.name: _channel(strays, index) for index, channel in enumerate(made.channels)}
     n_inputs = made_of.layout.n_inputs
-    tails = {name: _tail(family, np.array(found), n_inputs) for (name, family), found in values.items()}
+    tails = {name: _tail(family, np.array(found), n_inputs) for (name, family), found in rare.items()}
     return Calibration(
         n_events=float(np.median([part.n_events for part in summaries])),
-        n_lumisections=len(summaries),
+        n_lumisections=len(held_out),
         n_folds=len({one.fold for one in held_out}),
         pileup_error=error,
         channels={name: one for name, one in noise.items() if one is not None},
@@ -185,22 +197,53 @@ def folds_of(places: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
     runs = sorted({run for run, _ in places})
     if len(runs) >= MINIMUM_FILLS:
         return np.array([runs.index(run) for run, _ in places], dtype=np.intp)
+    return _blocks(places)
+
+
+def _blocks(places: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
     order = {place: number for number, place in enumerate(sorted(places))}
     block = max(1, min(BLOCK_LUMISECTIONS, len(places) // BLOCKS))
     return np.array([order[place] // block % BLOCKS for place in places], dtype=np.intp)
 
 
-def _held_out(summaries: Sequence[Summary], pileups: Sequence[float]) -> Iterator[_HeldOut]:
-    folds = folds_of([(part.run, part.lumisection) for part in summaries])
-    for fold in np.unique(folds):
-        rest = np.flatnonzero(folds != fold).tolist()
-        expectation = sliced([summaries[index] for index in rest], [pileups[index] for index in rest])
-        means = np.array([one.pileup for one in expectation.slices])
-        for index in np.flatnonzero(folds == fold).tolist():
-            pileup = pileups[index]
-            # neighbouring slices share a cell, so that it holds enough lumisections
-            place = int(np.searchsorted(means, pileup)) // 2
-            yield _HeldOut(int(fold), place, summaries[index], pileup, expectation)
+def folds_in_strata(
+    places: Sequence[tuple[int, int]], groups: Sequence[Sequence[int]]
+) -> npt.NDArray[np.intp]:
+    """Return the part in which each (run, lumisection) is held out, so that no stratum is without any.
+
+    With fewer fills than `MINIMUM_FILLS`, and of a stratum that holds one fill or hardly more, blocks of its
+    lumisections are held out.
+    """
+    if len(groups) == 1:
+        return folds_of(places)
+    runs = sorted({run for run, _ in places})
+    folds = np.zeros(len(places), dtype=np.intp)
+    for group in groups:
+        inside = [places[index] for index in group]
+        largest = max(Counter(run for run, _ in inside).values())
+        if len(runs) >= MINIMUM_FILLS and len(inside) - largest >= MINIMUM_SLICE_LUMISECTIONS:
+            folds[group] = [runs.index(run) for run, _ in inside]
+        else:
+            folds[group] = len(runs) + _blocks(inside)
+    return folds
+
+
+def _held_out(
+    summaries: Sequence[Summary],
+    pileups: Sequence[float],
+    values: Sequence[float],
+    groups: Sequence[Sequence[int]],
+) -> Iterator[_HeldOut]:
+    folds = folds_in_strata([(part.run, part.lumisection) for part in summaries], groups)
+    for fold in np.unique(folds).tolist():
+        rest = [[index for index in group if folds[index] != fold] for group in groups]
+        strata = stratified(summaries, pileups, values, [group for group in rest if group])
+        for number, group in enumerate(groups):
+            for index in (index for index in group if folds[index] == fold):
+                expectation = strata.at_value(values[index])
+                # neighbouring slices share a cell, so that it holds enough lumisections
+                place = int(np.searchsorted(np.array(expectation.pileups), pileups[index])) // 2
+                yield _HeldOut(fold, (fold, number, place), summaries[index], pileups[index], expectation)
 
 
 def _pileup_error(made: Design, held_out: Sequence[_HeldOut]) -> float:

@@ -22,10 +22,11 @@ from streams.errors import ReferenceProblem
 from streams.judging.calibration import ExtremeNoise
 from streams.judging.channels import TAIL, there_bins
 from streams.judging.evidence import detectable_z, single_window_p
-from streams.judging.expectation import Expected, input_totals
+from streams.judging.expectation import Expected, covers, input_totals
 from streams.judging.extremes import INPUTS, MAPS, SCORE
 from streams.judging.findings import CALIBRATED_SIZE, ChannelFinding, Yardstick, deviations_of, find
 from streams.judging.reference import Reference
+from streams.judging.reference_header import in_words
 
 N_WINDOWS: Final = 10
 """Windows in a row after which a small effect is asked for again."""
@@ -100,6 +101,7 @@ def detectable_effects(
     *,
     n_events: int,
     pileup: float,
+    value: float | None = None,
     rate_band: float = 0.0,
     power: float = POWER,
 ) -> tuple[Detectable, ...]:
@@ -115,6 +117,8 @@ def detectable_effects(
         Events of a window; for histograms that were filled elsewhere, the entries of the fullest.
     pileup
         Covered by the reference.
+    value
+        Of the second condition, where the reference follows one; None: its typical value.
     rate_band
         Relative deviation of the accept rate that the site tolerates.
     power
@@ -127,14 +131,15 @@ def detectable_effects(
     Raises
     ------
     ReferenceProblem
-        The contract is another one, the pileup is not covered, there are no events, or the power is not a
-        probability of 0.5 or more.
+        The contract is another one, pileup or value is not covered, there are no events, or the power is not
+        a probability of 0.5 or more.
     """
-    _check(reference, contract, n_events, pileup, power)
+    value = reference.header.typical_value if value is None else value
+    _check(reference, contract, n_events, pileup, value, power)
     yardstick = reference.yardstick(contract, rate_band)
-    expected = reference.expectation.at(pileup)
+    expected = reference.expectation.at_value(value).at(pileup)
     window = expected_window(reference.counts, expected, n_events)
-    found = find(window, pileup, yardstick)
+    found = find(window, pileup, yardstick, value)
     totals = input_totals(window).astype(np.float64)
     setting = _Setting(contract, found.expected, totals, n_events, power)
     result = [_channel(one, yardstick, setting) for one in found.channels]
@@ -169,15 +174,26 @@ def describe_size(value: float | None, unit: str) -> str:
     return f"{value:.2g} {unit}".removesuffix(" 1")
 
 
-def _check(reference: Reference, contract: Contract, n_events: int, pileup: float, power: float) -> None:
+def _check(
+    reference: Reference,
+    contract: Contract,
+    n_events: int,
+    pileup: float,
+    value: float | None,
+    power: float,
+) -> None:
     if reference.contract_hash != contract.hash:
         raise ReferenceProblem(
             f"the reference was made under contract {reference.contract_hash[:12]}, "
             f"not {contract.hash[:12]}: give the contract it was made under"
         )
-    if not reference.header.covers(pileup, 0.0):
-        known = reference.header.coverage
-        raise ReferenceProblem(f"pileup {pileup:.1f} is outside of the reference's {known}: give one inside")
+    header = reference.header
+    if not covers(header.covered_at(value), pileup, 0.0):
+        at = f" at {in_words(header.interpolated)} {value:.6g}" if header.strata else ""
+        known = header.coverage_in_words if header.strata else header.coverage
+        raise ReferenceProblem(
+            f"pileup {pileup:.1f}{at} is outside of the reference's {known}: give one inside"
+        )
     if n_events < 1:
         raise ReferenceProblem(f"a window of {n_events} events shows nothing: give 1 or more")
     if not 0.5 <= power < 1:

@@ -8,7 +8,7 @@ from the weights. Knows no threshold and judges nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ MINIMUM_SLICE_WIDTH: Final = 2.0
 """Narrower slices, in pileup, describe the error of the luminosity measurement and no physics."""
 COVER_GAP: Final = 3.0
 """Lumisections of a reference that lie further apart than this, in pileup, leave a gap between them."""
+GAP_MARGIN: Final = 2.0
+"""How far, in pileup, a window may lie from a range of a reference within a gap of it."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,6 +105,24 @@ class Expected:
     marks: ExpectedMarks | None = None
 
 
+class PileupExpectation(Protocol):
+    """The expectation at any pileup, all else being as it is."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where each histogram lies."""
+        ...
+
+    @property
+    def pileups(self) -> tuple[float, ...]:
+        """Pileups between which it is linear, rising; fewer than two: it does not know how things change."""
+        ...
+
+    def at(self, pileup: float) -> Expected:
+        """Return the expectation at a pileup."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Expectation:
     """The expectation of a model at any pileup that its lumisections cover.
@@ -121,9 +141,18 @@ class Expectation:
         return self.slices[0].counts.layout
 
     @cached_property
+    def pileups(self) -> tuple[float, ...]:
+        """Mean pileup of each slice."""
+        return tuple(one.pileup for one in self.slices)
+
+    @cached_property
     def pooled(self) -> Summary:
         """All slices added up."""
         return merge_all(one.counts for one in self.slices)
+
+    def at_value(self, value: float | None) -> "Expectation":  # noqa: ARG002 - as `Strata.at_value`
+        """Return this expectation: it follows no second condition."""
+        return self
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
@@ -152,12 +181,8 @@ class Expectation:
                 maps += counts.maps * (weight / counts.n_events)
                 rate += weight * counts.n_accept / counts.n_events
             inverse_size += weight**2 / counts.n_events
-        if len(parts) > 1:  # an extrapolation may leave a rare bin below zero; what is left adds up to 1
-            for array in (inputs, score, maps):
-                np.maximum(array, 0.0, out=array)
-            sums = np.add.reduceat(inputs, np.array(self.layout.starts[:-1]))
-            inputs *= np.repeat(_shares(1.0, sums), np.diff(self.layout.starts))
-            score *= _shares(1.0, np.array([score.sum()]))
+        if len(parts) > 1:
+            _make_whole(inputs, score, maps, self.layout.starts)
         return Expected(
             inputs=inputs,
             score=score,
@@ -165,7 +190,7 @@ class Expectation:
             rate=min(max(rate, 0.0), 1.0),
             size=1.0 / inverse_size,
             input_size=_shares(1.0, inverse_input_size),
-            marks=_marks(parts),
+            marks=_slice_marks(parts),
         )
 
     def _weights(self, pileup: float) -> list[tuple[Slice, float]]:
@@ -178,15 +203,60 @@ class Expectation:
         return [(self.slices[upper - 1], 1.0 - share), (self.slices[upper], share)]
 
 
-def _marks(parts: Sequence[tuple[Slice, float]]) -> ExpectedMarks | None:
+def mixed(parts: Sequence[tuple[Expected, float]], starts: Sequence[int]) -> Expected:
+    """Mix expectations linearly.
+
+    Parameters
+    ----------
+    parts
+        Of one layout, each with its weight; at least one. The weights add up to 1.
+    starts
+        Where the histogram of each input begins, and where the last ends.
+    """
+    inputs, score, maps = (
+        np.sum([weight * getattr(one, name) for one, weight in parts], axis=0)
+        for name in ("inputs", "score", "maps")
+    )
+    _make_whole(inputs, score, maps, starts)
+    inverse_input_size = np.sum([_shares(weight**2, one.input_size) for one, weight in parts], axis=0)
+    return Expected(
+        inputs=inputs,
+        score=score,
+        maps=maps,
+        rate=min(max(sum(weight * one.rate for one, weight in parts), 0.0), 1.0),
+        size=1.0 / sum(weight**2 / one.size for one, weight in parts),
+        input_size=_shares(1.0, inverse_input_size),
+        marks=_mixed_marks([(one.marks, weight) for one, weight in parts]),
+    )
+
+
+def _make_whole(inputs: Floats, score: Floats, maps: Floats, starts: Sequence[int]) -> None:
+    """Raise rare bins that an extrapolation left below zero, in place; what is left adds up to 1."""
+    for array in (inputs, score, maps):
+        np.maximum(array, 0.0, out=array)
+    sums = np.add.reduceat(inputs, np.array(starts[:-1]))
+    inputs *= np.repeat(_shares(1.0, sums), np.diff(starts))
+    score *= _shares(1.0, np.array([score.sum()]))
+
+
+def _slice_marks(parts: Sequence[tuple[Slice, float]]) -> ExpectedMarks | None:
     """Interpolate correlations, not counts: between slices counts would show the pileup's own correlation."""
+    return _mixed_marks(
+        [
+            (None if one.marks is None else ExpectedMarks(one.marks, one.counts.n_paired), weight)
+            for one, weight in parts
+        ]
+    )
+
+
+def _mixed_marks(parts: Sequence[tuple[ExpectedMarks | None, float]]) -> ExpectedMarks | None:
     shares, correlations, inverse_size = np.zeros(0), np.zeros(0), 0.0
     for one, weight in parts:
-        if one.marks is None:
+        if one is None:
             return None
         shares = weight * one.marks.shares + (shares if len(shares) else 0.0)
         correlations = weight * one.marks.correlations + (correlations if len(correlations) else 0.0)
-        inverse_size += weight**2 / one.counts.n_paired
+        inverse_size += weight**2 / one.size
     marks = MarkCorrelations(np.clip(shares, 0.0, 1.0), np.clip(correlations, -1.0, 1.0))
     return ExpectedMarks(marks, 1.0 / inverse_size)
 
@@ -222,6 +292,18 @@ def covered_ranges(pileups: Sequence[float]) -> tuple[tuple[float, float], ...]:
         else:
             ranges.append((pileup, pileup))
     return tuple(ranges)
+
+
+def covers(covered: Sequence[tuple[float, float]], pileup: float, margin: float) -> bool:
+    """Whether a pileup lies in one of some covered ranges, or near enough to one.
+
+    Beyond all ranges, where the expectation is extrapolated: no further than `margin`. Between two, where it
+    is interpolated: no further than `GAP_MARGIN` or `margin`.
+    """
+    if not covered or not covered[0][0] - margin <= pileup <= covered[-1][1] + margin:
+        return False
+    inside = max(margin, GAP_MARGIN)
+    return any(low - inside <= pileup <= high + inside for low, high in covered)
 
 
 def input_totals(summary: Summary) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ from streams.judging.expectation import Expectation, Expected
 from streams.judging.extreme import Extreme
 from streams.judging.extremes import InputDifferences, extremes, input_differences
 from streams.judging.pileup_fit import Fitted, fit_pileup
+from streams.judging.strata import Strata
 
 BIAS_DEVIATIONS: Final = 2.0
 """A bias that stays is tolerated up to so many of its standard deviations."""
@@ -131,7 +132,7 @@ class Yardstick:
     """
 
     design: Design
-    expectation: Expectation
+    expectation: Expectation | Strata
     calibration: Calibration
     budget: float
     floors: Mapping[str, float]
@@ -148,7 +149,7 @@ class Yardstick:
         return {name: 1 / (len(sizes) * sizes[family]) for name, family in families.items()}
 
 
-def find(window: Summary, pileup: float, yardstick: Yardstick) -> Findings:
+def find(window: Summary, pileup: float, yardstick: Yardstick, value: float | None = None) -> Findings:
     """Measure a window.
 
     Parameters
@@ -157,9 +158,12 @@ def find(window: Summary, pileup: float, yardstick: Yardstick) -> Findings:
         At least one event, of the contract of the yardstick.
     pileup
         As measured; callers refuse what the reference does not cover.
+    value
+        Of the second condition, where the expectation follows one.
     """
     calibration, shares = yardstick.calibration, yardstick.shares
-    fitted = fit_pileup(yardstick.design, window, yardstick.expectation, pileup, calibration.pileup_error)
+    expectation = yardstick.expectation.at_value(value)
+    fitted = fit_pileup(yardstick.design, window, expectation, pileup, calibration.pileup_error)
     channels = [
         found
         for index, channel in enumerate(yardstick.design.channels)

@@ -138,7 +138,7 @@ class Judge:
         session.add(window)
         return assess(
             decode_summary(window.summary),
-            self._reference(session, window, conditions, model.assessment.pileup_margin),
+            self._reference(session, window, conditions, model.assessment),
             conditions,
             model.contract,
             model.assessment,
@@ -158,7 +158,7 @@ class Judge:
             story = explain(
                 assessment,
                 decode_summary(window.summary),
-                reference.expectation if reference is not None else None,
+                reference.expectation.at_value(assessment.second_value) if reference is not None else None,
                 self._models[window.model].contract,
                 suspects=verdict.suspects,
                 firmware_fault=verdict.firmware_fault,
@@ -169,11 +169,15 @@ class Judge:
         return verdict.model_copy(update={"story": story.sentence})
 
     def _reference(
-        self, session: Session, window: WindowRow, conditions: Conditions | None, margin: float
+        self,
+        session: Session,
+        window: WindowRow,
+        conditions: Conditions | None,
+        settings: AssessmentSettings,
     ) -> Reference | None:
         """Return the reference approved by now: an approval counts from the next window on.
 
-        Where the one of the window's own package does not cover its pileup, one of another package does.
+        Where the one of the window's own package does not cover its conditions, one of another package does.
         """
         found = [
             reference
@@ -183,7 +187,8 @@ class Judge:
             if (reference := self._decoded(session, reference_id)) is not None
         ]
         if conditions is not None:
-            covering = (one for one in found if one.header.covers(conditions.pileup, margin))
+            margins = settings.pileup_margin, settings.value_margin
+            covering = (one for one in found if not one.header.uncovered(conditions, *margins))
             return next(covering, found[0] if found else None)
         return found[0] if found else None
 

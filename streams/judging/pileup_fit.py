@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from streams.counting.summary import Summary
 from streams.judging.channels import PRESENCE, Design, Measured, measure
-from streams.judging.expectation import Expectation, Expected
+from streams.judging.expectation import Expected, PileupExpectation
 
 STEP: Final = 0.02
 """Relative step of the pileup, to either side, over which slopes are taken."""
@@ -64,13 +64,13 @@ class Fitted:
 
 
 def pileup_shift(
-    made: Design, window: Summary, expectation: Expectation, pileup: float, expected: Expected
+    made: Design, window: Summary, expectation: PileupExpectation, pileup: float, expected: Expected
 ) -> Shift:
     """Read the pileup off the numbers of objects; `expected` is the expectation at the measured `pileup`."""
     measured = measure(made, window, expected)
     counts = np.array([channel.family == PRESENCE for channel in made.channels], dtype=np.bool_)
     slope = np.zeros(len(counts))
-    if counts.any() and len(expectation.slices) > 1 and pileup > 0:
+    if counts.any() and len(expectation.pileups) > 1 and pileup > 0:
         above, below = (
             measure(made, window, expectation.at(pileup * step)).effect for step in (1 + STEP, 1 - STEP)
         )
@@ -85,7 +85,7 @@ def pileup_shift(
 
 
 def fit_pileup(
-    made: Design, window: Summary, expectation: Expectation, pileup: float, error: float
+    made: Design, window: Summary, expectation: PileupExpectation, pileup: float, error: float
 ) -> Fitted:
     """Fit the pileup of a window, and measure its channels there.
 

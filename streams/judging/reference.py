@@ -1,7 +1,8 @@
 """The reference: what a window of a model is expected to look like, and how far it may stray.
 
-Built from approved lumisections: their counts, in slices of pileup, are the expectation; held out in turn,
-they calibrate how much an in-control window strays. Pure: knows no store, no approval and no clock.
+Built from approved lumisections: their counts, in slices of pileup and, where a site names one, in strata of
+a second condition, are the expectation; held out in turn, they calibrate how much an in-control window
+strays. Pure: knows no store, no approval and no clock.
 """
 
 import hashlib
@@ -11,141 +12,32 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from streams.conditions import Conditions, Matchable
+from streams.conditions import Matchable
 from streams.contracts.contract import Contract
 from streams.counting.codec import decode_summary, encode_summary
 from streams.counting.summary import Summary
 from streams.errors import MalformedMessage, ReferenceProblem
-from streams.judging.calibration import Calibration, calibrate
+from streams.judging.calibration import calibrate
 from streams.judging.channels import Design, design
 from streams.judging.expectation import Expectation, Slice, covered_ranges, sliced
 from streams.judging.extremes import EFFECT_FLOORS
 from streams.judging.findings import Yardstick
 from streams.judging.flows import OUT_OF_RANGE
+from streams.judging.reference_header import VERSION, ReferenceHeader, SliceHeader
+from streams.judging.second_condition import SecondCondition, learnt_strata, told_strata
+from streams.judging.strata import Strata, Stratum
 
-VERSION: Final = 2
 MINIMUM_LUMISECTIONS: Final = 16
 """Fewest lumisections of a reference: with less, a calibration says more about luck than about noise."""
 MINIMUM_EVENTS: Final = 1000
 """Fewest events of a reference, all lumisections together: with less, no tail of anything is known."""
-GAP_MARGIN: Final = 2.0
-"""How far, in pileup, a window may lie from a range of a reference within a gap of it."""
 DEFAULT_BUDGET: Final = 1e-3
 MAX_REFERENCE_BYTES: Final = 64 * 1024 * 1024
-LUMISECTIONS_PER_DAY: Final = 86400 / 23.3104
-TOLD_RANGES: Final = 4
-
-
-class SliceHeader(BaseModel):
-    """What is known of a slice besides its counts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    pileup: float
-    n_lumisections: int = Field(ge=1)
-
-
-class ReferenceHeader(BaseModel):
-    """Everything of a reference but its counts.
-
-    Attributes
-    ----------
-    package
-        Identity of the firmware package whose windows this reference describes.
-    runs
-        Runs (fills) the lumisections are of.
-    n_lumisections
-        Lumisections that gave the counts.
-    covered
-        Ranges of pileup of the lumisections used: windows outside of all are not judged.
-    slices
-        By rising pileup, one for each summary.
-    calibration
-        How much an in-control window strays.
-    effect_floors
-        Family of extremes -> smallest effect that counts, however significant.
-    budget
-        Probability that an in-control lumisection raises an alarm.
-    matched
-        Condition -> the values it had in the lumisections used: windows of others are not judged.
-    parent_id
-        The reference whose calibration was inherited; None if it was made here.
-    built_from
-        For people: which datasets, or which run and lumisections.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    version: int = VERSION
-    model: str
-    contract_hash: str
-    package: str
-    runs: tuple[int, ...]
-    n_lumisections: int = Field(ge=1)
-    covered: tuple[tuple[float, float], ...] = Field(min_length=1)
-    slices: tuple[SliceHeader, ...] = Field(min_length=1)
-    calibration: Calibration
-    effect_floors: dict[str, float]
-    budget: float = Field(gt=0, lt=1)
-    matched: dict[Matchable, tuple[int, ...]] = Field(default_factory=dict)
-    parent_id: str | None = None
-    built_from: str
-
-    @property
-    def pileup_minimum(self) -> float:
-        """Lowest pileup of the lumisections used."""
-        return self.covered[0][0]
-
-    @property
-    def pileup_maximum(self) -> float:
-        """Highest pileup of the lumisections used."""
-        return self.covered[-1][1]
-
-    @property
-    def false_alarms_per_day(self) -> float:
-        """Most false alarms to expect in a day of stable beams."""
-        return self.budget * LUMISECTIONS_PER_DAY
-
-    @property
-    def coverage(self) -> str:
-        """The covered ranges for people: ``20.0 to 34.5, 41.0``; of many, how many there are."""
-        if len(self.covered) > TOLD_RANGES:
-            return f"{len(self.covered)} ranges from {self.pileup_minimum:.1f} to {self.pileup_maximum:.1f}"
-        return ", ".join(
-            f"{low:.1f} to {high:.1f}" if low < high else f"{low:.1f}" for low, high in self.covered
-        )
-
-    @property
-    def typical_pileup(self) -> float:
-        """A covered pileup: as near as there is one to the mean of the slice of most lumisections."""
-        mean = max(self.slices, key=lambda one: one.n_lumisections).pileup
-        inside = [min(max(mean, low), high) for low, high in self.covered]
-        return min(inside, key=lambda pileup: abs(pileup - mean))
-
-    def unmatched(self, conditions: Conditions) -> str:
-        """Say which condition has a value that the reference has not seen; empty where none has."""
-        for name, values in self.matched.items():
-            value = getattr(conditions, name)
-            if value not in values:
-                known = ", ".join(str(one) for one in values)
-                return f"{name.replace('_', ' ').capitalize()} {value} is none of the reference's {known}."
-        return ""
-
-    def covers(self, pileup: float, margin: float) -> bool:
-        """Whether a pileup lies in a covered range, or near enough to one.
-
-        Beyond all ranges, where the expectation is extrapolated: no further than `margin`. Between two,
-        where it is interpolated: no further than `GAP_MARGIN` or `margin`.
-        """
-        if not self.pileup_minimum - margin <= pileup <= self.pileup_maximum + margin:
-            return False
-        inside = max(margin, GAP_MARGIN)
-        return any(low - inside <= pileup <= high + inside for low, high in self.covered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +49,11 @@ class Reference:
     header
         See `ReferenceHeader`.
     expectation
-        The counts, in slices of pileup.
+        The counts, in slices of pileup; in strata where a second condition is followed.
     """
 
     header: ReferenceHeader
-    expectation: Expectation
+    expectation: Expectation | Strata
 
     @cached_property
     def id(self) -> str:
@@ -235,6 +127,7 @@ def build_reference(
     budget_per_lumisection: float = DEFAULT_BUDGET,
     effect_floors: Mapping[str, float] = EFFECT_FLOORS,
     matched: Mapping[Matchable, Sequence[int]] | None = None,
+    second: SecondCondition | None = None,
 ) -> Reference:
     """Build a reference from approved lumisections.
 
@@ -255,6 +148,8 @@ def build_reference(
         Family of extremes -> smallest effect that counts; families left out have none.
     matched
         Condition that windows must share -> the values it had in these lumisections; None: no condition.
+    second
+        What the expectation follows besides the pileup; None: nothing.
 
     Raises
     ------
@@ -273,14 +168,14 @@ def build_reference(
             f"{len(summaries)} lumisections are too few to calibrate a reference: "
             f"give {MINIMUM_LUMISECTIONS} or more"
         )
-    expectation = sliced(summaries, pileups)
+    expectation = sliced(summaries, pileups) if second is None else learnt_strata(second, summaries, pileups)
     n_events = expectation.pooled.n_events
     if n_events < MINIMUM_EVENTS:
         raise ReferenceProblem(
             f"{n_events} events in all lumisections are too few for a reference: "
             f"give {MINIMUM_EVENTS} or more"
         )
-    calibration = calibrate(summaries, pileups, contract)
+    calibration = calibrate(summaries, pileups, contract, values=second.values if second else None)
     if not calibration.channels and not calibration.extremes.keys() - {OUT_OF_RANGE}:
         raise ReferenceProblem(
             "nothing scatters from lumisection to lumisection, so nothing can be judged: give lumisections "
@@ -299,6 +194,8 @@ def build_reference(
         budget=budget_per_lumisection,
         matched={name: tuple(sorted(set(values))) for name, values in (matched or {}).items()},
         built_from=built_from,
+        interpolated=second.name if second else "",
+        strata=expectation.headers if isinstance(expectation, Strata) else (),
     )
     return Reference(header, expectation)
 
@@ -310,6 +207,7 @@ def successor_reference(
     *,
     built_from: str,
     pileups: Sequence[float],
+    values: Sequence[float | None] | None = None,
 ) -> Reference:
     """Build the reference of a new package from its verification windows, with the parent's calibration.
 
@@ -325,21 +223,31 @@ def successor_reference(
         For people: which windows, and on whose approval.
     pileups
         Pileup of each window, in the same order: the new reference covers no more.
+    values
+        Of the second condition that the parent follows, if it does, in the same order; windows of which it
+        is not known, and few that are far from all others, are left out.
 
     Raises
     ------
     ReferenceProblem
-        The windows are not of this package, or not of the parent's model and contract.
+        The windows are not of this package, not of the parent's model and contract, or of none of them the
+        second condition is known.
     """
     if not summaries or any(part.package != package for part in summaries):
         raise ReferenceProblem(
             f"a successor needs windows of package {package[:12]} only: wait until some closed"
         )
-    if len(pileups) != len(summaries):
-        raise ReferenceProblem(f"{len(summaries)} windows with {len(pileups)} pileups: give one for each")
+    for what, given in (("pileups", pileups), ("values", summaries if values is None else values)):
+        if len(given) != len(summaries):
+            raise ReferenceProblem(f"{len(summaries)} windows with {len(given)} {what}: give one for each")
     if (summaries[0].model, summaries[0].contract_hash) != (parent.model, parent.contract_hash):
         raise ReferenceProblem("model or contract changed: build and approve a new reference instead")
-    expectation = sliced(summaries, pileups)
+    expectation: Expectation | Strata
+    if parent.header.interpolated:
+        expectation, kept = told_strata(parent.header.interpolated, summaries, pileups, values or ())
+        summaries, pileups = [summaries[index] for index in kept], [pileups[index] for index in kept]
+    else:
+        expectation = sliced(summaries, pileups)
     header = parent.header.model_copy(
         update={
             "package": package,
@@ -347,6 +255,7 @@ def successor_reference(
             "n_lumisections": len(summaries),
             "covered": covered_ranges(pileups),
             "slices": _slice_headers(expectation),
+            "strata": expectation.headers if isinstance(expectation, Strata) else (),
             "parent_id": parent.id,
             "built_from": built_from,
         }
@@ -386,14 +295,18 @@ def decode_reference(payload: bytes) -> Reference:
         raise ReferenceProblem(f"not a reference ({type(error).__name__}): build it again") from error
     if not all(summary.n_events and summary.layout == counts[0].layout for summary in counts):
         raise ReferenceProblem("not a reference (slices that do not belong together): build it again")
-    slices = (
+    slices = [
         Slice(one.pileup, one.n_lumisections, summary)
         for one, summary in zip(header.slices, counts, strict=True)
-    )
-    return Reference(header, Expectation(tuple(slices)))
+    ]
+    if not header.strata:
+        return Reference(header, Expectation(tuple(slices)))
+    rest = iter(slices)
+    strata = (Stratum(one, Expectation(tuple(islice(rest, one.n_slices)))) for one in header.strata)
+    return Reference(header, Strata(tuple(strata)))
 
 
-def _slice_headers(expectation: Expectation) -> tuple[SliceHeader, ...]:
+def _slice_headers(expectation: Expectation | Strata) -> tuple[SliceHeader, ...]:
     return tuple(
         SliceHeader(pileup=one.pileup, n_lumisections=one.n_lumisections) for one in expectation.slices
     )

@@ -10,8 +10,10 @@ import streams.contracts
 from streams.backtest.event_kernels import code_of
 from streams.backtest.generator import (
     ACCEPTED_SHARE,
+    BUNCHES,
     PILEUP_ERROR,
     PILEUP_JITTER,
+    USUAL_BUNCHES,
     WANDER_LUMISECTIONS,
     GeneratedDetector,
 )
@@ -246,3 +248,20 @@ def test_a_contract_of_raw_hardware_integers_is_served():
 
     assert inputs.shape == (100, 57)
     assert inputs.any(axis=0).sum() > 40
+
+
+def test_without_numbers_of_bunches_nothing_is_told_and_nothing_changes(detector):
+    usual = GeneratedDetector(CONTRACT, 7, bunches=(USUAL_BUNCHES,))
+    assert detector.conditions(3, 14).values == {}
+    assert usual.conditions(3, 14).values == {BUNCHES: USUAL_BUNCHES}
+    np.testing.assert_array_equal(usual.events(3, 14, 500), detector.events(3, 14, 500))
+
+
+def test_runs_have_numbers_of_bunches_in_turn_and_energies_follow(detector):
+    made = GeneratedDetector(CONTRACT, 7, bunches=(1200.0, 1800.0))
+    assert [made.bunches(run) for run in (1, 2, 3, 10_001)] == [1200.0, 1800.0, 1200.0, 1200.0]
+    assert made.pileup(3, 14) == detector.pileup(3, 14)
+    few, usual = made.gains(3, 14), detector.gains(3, 14)
+    assert few["jet"] == pytest.approx(0.98 * usual["jet"])
+    assert few["met"] == pytest.approx(0.97 * usual["met"])
+    assert few["muon"] == usual["muon"]

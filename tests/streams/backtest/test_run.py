@@ -8,7 +8,7 @@ import pytest
 from streams.backtest.run import Plan, backtest, backtest_recorded
 from streams.backtest.source import UNSCORED, DatasetSource
 from streams.effects.effect import parse_effect
-from streams.errors import BacktestError, EffectError
+from streams.errors import BacktestError, EffectError, ReferenceProblem
 from streams.judging.assessment import AssessmentSettings
 
 SETTINGS = AssessmentSettings()
@@ -55,6 +55,17 @@ def test_the_roc_is_monotone(report):
         assert delays == sorted(delays, reverse=True)
     episodes = [report.false_alarms[index].episodes for index in order]
     assert episodes == sorted(episodes)
+
+
+def test_a_learnt_reference_follows_a_second_condition_if_asked(source):
+    bunches = dataclasses.replace(source, bunches=(1200.0, 2400.0))
+    plan = dataclasses.replace(PLAN, effects=(), fills=4, lumisections=80)
+    said = run(bunches, dataclasses.replace(plan, interpolate="bunches"))
+    assert (said.coverage.judged, said.false_alarms[0].episodes) == (80, 0)
+    assert said.source.endswith(", 1200, 2400 bunches")
+    assert said.reference_id != run(bunches, plan).reference_id
+    with pytest.raises(ReferenceProblem, match="a lumisection has no value of bunches"):
+        run(source, dataclasses.replace(plan, interpolate="bunches"))
 
 
 def test_the_number_of_processes_changes_nothing(source, learnt):

@@ -19,6 +19,7 @@ from streams.events.replay import (
     ReplaySettings,
     lumisection_events,
     parse_rate,
+    parse_values,
     replay_lumisections,
 )
 from streams.topics import BATCHES, CONDITIONS
@@ -106,7 +107,7 @@ def test_batches_are_the_lumisection_cut_in_order(dataset, contract):
 def test_batches_then_conditions_arrive_whole(dataset, contract, bootstrap, read):
     seen = []
     effect = parse_effect("jet_gain=1.5@LS61")
-    replay = settings(effects=(effect,), batches_per_lumisection=2, pileup=44.0)
+    replay = settings(effects=(effect,), batches_per_lumisection=2, pileup=44.0, values={"bunches": 2400.0})
     report = Replayer(bootstrap, dataset, contract, replay, score).run(progress=seen.append)
     assert (report.lumisections, report.batches, report.events, report.last) == (3, 6, 303, 62)
     assert seen == [60, 61, 62]
@@ -128,6 +129,7 @@ def test_batches_then_conditions_arrive_whole(dataset, contract, bootstrap, read
     conditions = [decode_conditions(payload) for payload in read(CONDITIONS, 3)]
     assert [one.lumisection for one in conditions] == [60, 61, 62]
     assert all(one.end_of_lumisection and one.expected == {"replay": 2} for one in conditions)
+    assert all(one.values == {"bunches": 2400.0} for one in conditions)
     assert {(one.pileup, one.stable_beams, one.simulated) for one in conditions} == {(44.0, True, True)}
 
 
@@ -215,6 +217,25 @@ def test_a_rate_is_a_time_or_a_number_of_events(text, seconds):
 def test_another_rate_is_refused(text):
     with pytest.raises(ReplayError, match="events a second"):
         parse_rate(text, 7500)
+
+
+def test_conditions_are_names_with_numbers():
+    assert parse_values([]) == {}
+    given = ["bunches=1200", "angle_urad=-1.5e2", "bunches=2400"]
+    assert parse_values(given) == {"bunches": 2400.0, "angle_urad": -150.0}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bunches", "=3", "bunches=", "bunches=many", "bunches=nan", "bunches=1e999", "b=2e15", "B=1"]
+)
+def test_another_condition_is_refused(text):
+    with pytest.raises(ReplayError, match="write it as bunches=2400"):
+        parse_values([text])
+
+
+def test_more_conditions_than_a_message_holds_are_refused():
+    with pytest.raises(ReplayError, match="16 at most"):
+        parse_values([f"v{number}=1" for number in range(17)])
 
 
 def test_no_broker_is_said_at_once(dataset, contract):

@@ -264,7 +264,19 @@ def conditions():
     yield "expected_negative", changed(expected={"replay": -1}), "expected"
     yield "expected_list", changed(expected=["replay"]), "expected"
     yield "expected_empty_source", changed(expected={"": 1}), "expected"
+    yield "expected_source_newline", changed(expected={"a\nb": 1}), "expected.a?b"
     yield "expected_many", changed(expected={f"s{i}": 1 for i in range(1025)}), "expected"
+    for name, text in {
+        "nan": b'{"bunches": NaN}', "1e999": b'{"bunches": 1e999}', "absurd": b'{"bunches": -1e300}',
+        "null": b'{"bunches": null}', "text": b'{"bunches": "2400"}', "true": b'{"bunches": true}',
+        "list": b"[2400]", "nested": b'{"bunches": {"bunches": 1}}',
+    }.items():  # fmt: skip
+        yield f"values_{name}", changed(values=0).replace(b"0}", text + b"}"), "values"
+    yield "values_many", changed(values={f"v{i}": 1 for i in range(17)}), "values"
+    yield "values_name_long", changed(values={"v" * 33: 1}), "values"
+    yield "values_name_empty", changed(values={"": 1}), "values"
+    yield "values_name_script", changed(values={"<script>": 1}), "values"
+    yield "values_name_newline", changed(values={"bunches\n": 1}), "values"
     yield "subsystems_many", changed(subsystems=["x"] * 257), "subsystems"
     yield "text_of_1_kb", changed(beam_mode="x" * 1000), "beam_mode"
     yield "text_of_1_mb", changed(beam_mode="x" * 1_000_000), "exceed"

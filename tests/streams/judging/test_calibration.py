@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streams.contracts.contract import parse_contract
-from streams.judging.calibration import calibrate, folds_of
+from streams.judging.calibration import calibrate, folds_in_strata, folds_of
 from streams.judging.channels import design, measure
 from streams.judging.expectation import Expectation, Slice, sliced
 from streams.judging.pileup_fit import fit_pileup, pileup_shift
@@ -76,6 +76,21 @@ def test_runs_are_held_out_whole_where_there_are_three_or_more():
     blocks = folds_of([(5, number) for number in range(32)])
     assert sorted(set(blocks.tolist())) == [0, 1, 2, 3]
     assert (np.bincount(blocks) == 8).all()
+
+
+def test_no_part_that_is_held_out_is_a_whole_stratum():
+    places = [(run, number) for run in (5, 7, 9) for number in range(16)]
+    one = list(range(48))
+    np.testing.assert_array_equal(folds_in_strata(places, [one]), folds_of(places))
+    # runs 5 and 7 had the same value and are held out in turn; run 9 is alone at its own
+    folds = folds_in_strata(places, [one[:32], one[32:]])
+    assert folds[:32].tolist() == [0] * 16 + [1] * 16
+    assert sorted(set(folds[32:].tolist())) == [3, 4, 5, 6]
+    # of two runs blocks are held out, even where a value had come with one block of each
+    two = places[:32]
+    every = [[n for n in range(32) if (n // 4) % 4 == 0], [n for n in range(32) if (n // 4) % 4]]
+    folds = folds_in_strata(two, every)
+    assert all(len(set(folds[group].tolist())) == 4 for group in every)
 
 
 @pytest.fixture(scope="module")
