@@ -33,7 +33,7 @@ demo: setup
 	@$(BIN)/lumiwatch demo $(ARGS)
 
 test: setup
-	@deploy/system-packages.sh compiler browser database
+	@deploy/system-packages.sh compiler browser database alertmanager promtool
 	@deploy/test-data.sh $(VENV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 

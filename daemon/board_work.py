@@ -174,14 +174,23 @@ class BoardWork:
         return report
 
     def roll_back(self, model: str, previous: Package, operator: str) -> str:
-        """Bring the previous package back; returns a sentence. Raises as `apply` does."""
-        self._wait_until_it_answers(model)
-        with self._board(model) as board:
-            report = rollback(board, previous, site_trusted_keys(self._site))
+        """Bring the previous package back; returns a sentence. Raises as `apply` does.
+
+        A board that dies meanwhile may come back with what it ran before: it is brought back once more.
+        """
+        try:
+            report = self._roll_back(model, previous)
+        except BoardUnreachable:
+            report = self._roll_back(model, previous)
         self._record(report, operator)
         if not report.ok:
             raise StepFailed(f"package {previous.short_id} could not be brought back: {report.reason}")
         return f"package {previous.short_id} runs on the board: {report.reason}"
+
+    def _roll_back(self, model: str, previous: Package) -> ApplyReport:
+        self._wait_until_it_answers(model)
+        with self._board(model) as board:
+            return rollback(board, previous, site_trusted_keys(self._site))
 
     def _wait_until_it_answers(self, model: str) -> None:
         """Give a board that is just being started the time to come back; then its silence is an error."""

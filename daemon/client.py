@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from daemon.auth import default_token_file
+from daemon.access.people import default_token_file
 from daemon.errors import DaemonError, DaemonUnreachable, RequestRefused
 from daemon.settings import Site
 
@@ -60,6 +60,10 @@ class Client:
         """Send a JSON document; returns the answer. Raises as `get`."""
         return self._call("POST", path, json=content)
 
+    def delete(self, path: str) -> Any:
+        """End what a path names; returns the answer. Raises as `get`."""
+        return self._call("DELETE", path)
+
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             answer = self._http.request(method, path, **arguments)
@@ -83,17 +87,24 @@ def connect(site: Site) -> Client:
     DaemonError
         There is no token to read.
     """
-    return Client(_address(site), _token(site))
+    return Client(_address(site), token_at_hand(site))
 
 
 def browser_link(site: Site) -> str:
     """Give the link that opens the console for the operator whose token is at hand. Raises as `connect`."""
-    return f"{_address(site)}/login?token={_token(site)}"
+    return f"{_address(site)}/login?token={token_at_hand(site)}"
 
 
-def _token(site: Site) -> str:
+def token_at_hand(site: Site, token_file: Path | None = None) -> str:
+    """Read the token in a file, or else in that of `LUMIWATCH_TOKEN_FILE`, or else that of `local`.
+
+    Raises
+    ------
+    DaemonError
+        There is no token to read.
+    """
     named = os.environ.get(TOKEN_VARIABLE)
-    token_file = Path(named) if named else default_token_file(site)
+    token_file = token_file or (Path(named) if named else default_token_file(site))
     try:
         token = token_file.read_text(encoding="ascii").strip()
     except OSError as error:

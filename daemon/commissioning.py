@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
+from daemon.assembly import prepare_state_dir
 from daemon.children import ProgressCallback
 from daemon.database import open_database, transaction
 from daemon.errors import NotFound
@@ -24,7 +25,6 @@ from daemon.jobs import adopt_package, run_job
 from daemon.keys import ensure_keys
 from daemon.lineage import Artefact, add_edge, run_artefact
 from daemon.operations import utc_now
-from daemon.service import prepare_state_dir
 from daemon.settings import Site, SiteModel
 from hw.emulator import Emulator
 from hw.errors import ToolchainError

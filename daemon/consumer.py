@@ -7,6 +7,7 @@ taken once (`intake`). A message that is no verdict goes to the dead letters, ne
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event, Thread
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 GROUP: Final = "lumiwatch-daemon"
 _POLL_MS = 200
 _RETRY_S = 2.0
+_SILENCE_S = 5.0  # without a message: then the broker is asked whether it is there
 
 
 class VerdictConsumer:
@@ -101,8 +103,15 @@ class VerdictConsumer:
                     f"topic {topics.VERDICTS} does not exist: start the broker with `lumiwatch up`"
                 )
             consumer.assign([TopicPartition(topics.VERDICTS, partition) for partition in sorted(partitions)])
+            heard_at = time.monotonic()
             while not self._stopping.is_set():
                 polled: dict[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_MS)
+                if polled:
+                    heard_at = time.monotonic()
+                elif time.monotonic() - heard_at > _SILENCE_S:
+                    # the client goes on polling a broker that is gone, and says nothing
+                    check_broker(self._bootstrap, self._security)
+                    heard_at = time.monotonic()
                 self.problem = None
                 for message in (message for batch in polled.values() for message in batch):
                     self._handle(message)

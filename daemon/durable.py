@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import Any
 
@@ -123,6 +123,12 @@ class DurableResponses:
     def wake(self, response_id: str = "") -> None:  # noqa: ARG002 - all waiting steps look, whichever changed
         """Let waiting responses look at the database at once."""
         self._procedure.wake()
+
+    def forget(self, response_ids: Sequence[str]) -> None:
+        """Forget the finished workflows of responses; one that is unknown is none to forget."""
+        if self._respond is None:
+            raise RuntimeError("launch() comes before forget()")
+        DBOS.delete_workflows(list(response_ids))
 
     def stop(self) -> None:
         """Let running steps go and close the engine; unfinished responses are taken up at the next launch."""

@@ -61,6 +61,22 @@ class NotPermitted(DaemonError):
     http_status = 403
 
 
+class ProviderAway(DaemonError):
+    """Single sign-on does not answer, or not as a provider should."""
+
+    http_status = 503
+
+
+class TooManyTries(DaemonError):
+    """Somebody tries too often; `retry_after_s` says how long to wait."""
+
+    http_status = 429
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many tries: wait {retry_after_s} s and try again")
+        self.retry_after_s = retry_after_s
+
+
 class DecisionRefused(DaemonError):
     """The decision came too late or twice: the response no longer waits for one."""
 
@@ -89,6 +105,14 @@ class ChildFailed(StepFailed):
 
 class VerificationFailed(StepFailed):
     """The windows after reconfiguration do not agree with the reference; the response rolls back."""
+
+
+class BackupFailed(DaemonError):
+    """A backup cannot be made or written, or the program that makes it is not there."""
+
+
+class BackupRefused(DaemonError):
+    """A backup cannot be restored: it is damaged, forged or too large, or the place is taken."""
 
 
 class CheckFailed(DaemonError):

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlmodel import Session
 
-from daemon.records import EventRecord, IncidentEventRecord, IncidentRecord
+from daemon.audit_log import append
+from daemon.records import IncidentEventRecord, IncidentRecord
 
 ACTOR = "lumiwatch"
 """The actor of what happens without a person."""
@@ -37,7 +38,7 @@ def record_happening(
     kind
         ``incident.opened``, ``incident.extended``, ``incident.acknowledged``, ``incident.recovered``,
         ``incident.resolved``, ``incident.note``, ``response.proposed``, ``response.decided``,
-        ``response.step``, ``response.ended``.
+        ``response.step``, ``response.ended``, and more of them: docs/responses.md.
     text
         One sentence for people.
     """
@@ -80,17 +81,19 @@ def record_event(
     simulated: bool = False,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one event: the only place that does. Parameters as of `record_happening`."""
-    session.add(
-        EventRecord(
-            at=now,
-            kind=kind,
-            actor=actor,
-            model=model,
-            incident_id=incident_id,
-            response_id=response_id,
-            simulated=simulated,
-            text=text,
-            detail=dict(detail or {}),
-        )
+    """Write one event, at the end of the audit chain: the only place that does.
+
+    Parameters as of `record_happening`.
+    """
+    append(
+        session.connection(),
+        at=now,
+        kind=kind,
+        actor=actor,
+        model=model,
+        incident_id=incident_id,
+        response_id=response_id,
+        simulated=simulated,
+        text=text,
+        detail=detail or {},
     )

@@ -1,7 +1,7 @@
-"""When a verdict opens, extends or ends an incident: a pure reducer.
+"""When a verdict opens, extends, ends or reopens an incident: a pure reducer.
 
 One model has at most one unresolved incident (simulated and real verdicts never meet in one).
-Knows no database, no clock and no chat: the verdict comes in, actions come out.
+Knows no database, no clock and no chat: the verdict comes in, actions come out. docs/incidents.md draws it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,23 @@ from streams.judging.verdict import State, Verdict
 
 @dataclass(frozen=True)
 class IncidentFacts:
-    """What the reducer needs to know of an incident."""
+    """What the reducer needs to know of an incident.
+
+    Parameters
+    ----------
+    last_position
+        (run, lumisection) of its latest alarm, or of the last window that verified its reconfiguration.
+    families
+        All that it has exceeded so far.
+    recovered_position
+        (run, lumisection) of the good verdict that ended it; None: unresolved, or something else ended it.
+    """
 
     id: str
     state: IncidentState
     last_position: tuple[int, int]
     families: tuple[str, ...]
+    recovered_position: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,15 @@ class Recover:
     verdict: Verdict
 
 
-Action = Open | Extend | Recover
+@dataclass(frozen=True)
+class Reopen:
+    """The alarm is back soon after the incident recovered by itself: it goes on, in the same thread."""
+
+    incident_id: str
+    verdict: Verdict
+
+
+Action = Open | Extend | Recover | Reopen
 
 _TRANSITIONS: Mapping[IncidentState, frozenset[IncidentState]] = MappingProxyType(
     {
@@ -64,7 +83,7 @@ _TRANSITIONS: Mapping[IncidentState, frozenset[IncidentState]] = MappingProxyTyp
         IncidentState.RESPONDING: frozenset(
             {IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.RESOLVED}
         ),
-        IncidentState.RESOLVED: frozenset(),
+        IncidentState.RESOLVED: frozenset({IncidentState.OPEN}),  # only by an alarm: see `Reopen`
     }
 )
 
@@ -79,6 +98,7 @@ def on_verdict(
     verdict: Verdict,
     *,
     last_resolved: IncidentFacts | None = None,
+    reopen_within: int = 0,
 ) -> tuple[Action, ...]:
     """Decide what one verdict means for the incidents of its model.
 
@@ -90,6 +110,8 @@ def on_verdict(
         The verdict, in any order and possibly late.
     last_resolved
         The model's latest resolved incident: alarms about data it already covers open nothing new.
+    reopen_within
+        Lumisections after a recovery within which an alarm of the same run reopens; 0: none does.
 
     Returns
     -------
@@ -103,6 +125,8 @@ def on_verdict(
         if current is None:
             if last_resolved is not None and _covered(last_resolved, verdict):
                 return ()
+            if last_resolved is not None and _comes_back(last_resolved, verdict, reopen_within):
+                return (Reopen(last_resolved.id, verdict),)
             onset = verdict.onset_lumisection
             return (Open(verdict, verdict.lumisection if onset is None else onset),)
         if position(verdict) < current.last_position:
@@ -128,12 +152,21 @@ def check_transition(incident_id: str, now: IncidentState, then: IncidentState) 
         For instance anything on a resolved incident.
     """
     if then not in _TRANSITIONS[now]:
-        hint = (
-            "it is final; a new alarm opens a new incident" if now is IncidentState.RESOLVED else "reload it"
-        )
+        hint = "only an alarm opens it again" if now is IncidentState.RESOLVED else "reload it"
         raise NotPossibleNow(f"incident {incident_id} is {now.value} and cannot become {then.value}: {hint}")
 
 
 def _covered(resolved: IncidentFacts, verdict: Verdict) -> bool:
-    # Windows of the old firmware may still be judged after the new one was verified.
-    return position(verdict) <= resolved.last_position
+    """Whether an alarm is about lumisections that the resolved incident has dealt with.
+
+    A reconfiguration covers all that verified it: windows of the old firmware may still be judged afterwards.
+    A recovery covers all before its good verdict. Who resolves by hand covers the alarms seen until then.
+    """
+    return position(verdict) <= max(resolved.last_position, resolved.recovered_position or (-1, -1))
+
+
+def _comes_back(resolved: IncidentFacts, verdict: Verdict, within: int) -> bool:
+    if resolved.recovered_position is None:
+        return False  # a reconfiguration or a person ended it: a later alarm is news
+    run, lumisection = resolved.recovered_position
+    return verdict.run == run and verdict.lumisection - lumisection <= within

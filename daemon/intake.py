@@ -13,10 +13,11 @@ from sqlmodel import Session, col, func, select
 
 from daemon.database import transaction
 from daemon.happenings import ACTOR, record_happening
-from daemon.incidents import Extend, IncidentFacts, Open, Recover, on_verdict, position
-from daemon.records import IncidentRecord, IncidentState, VerdictRecord
+from daemon.incidents import Extend, IncidentFacts, Open, Recover, Reopen, on_verdict, position
+from daemon.records import UNRESOLVED, IncidentKind, IncidentRecord, IncidentState, VerdictRecord
+from daemon.retrain_requests import give_way_to_alarm
 from daemon.settings import Site
-from daemon.transitions import close_incident, create_response, withdraw_waiting
+from daemon.transitions import close_incident, create_response, reopen_incident, withdraw_waiting
 from streams.judging.verdict import INTEGRITY, Verdict
 
 
@@ -26,12 +27,13 @@ class Intake:
 
     new: bool  # false: this verdict was known, nothing changed
     opened: str | None = None  # incident
+    reopened: str | None = None
     start_responses: tuple[str, ...] = ()
     wake_responses: tuple[str, ...] = ()
 
 
 def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime) -> Intake:
-    """Store a verdict and let it open, extend or end an incident.
+    """Store a verdict and let it open, extend, end or reopen an incident.
 
     Parameters
     ----------
@@ -61,21 +63,29 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
         )
         if verdict.model not in site.models:
             return Intake(new=True)
-        current = _latest(session, verdict, resolved=False)
-        resolved = _latest(session, verdict, resolved=True)
-        actions = on_verdict(_facts(current), verdict, last_resolved=_facts(resolved))
+        current = _unresolved(session, verdict)
+        resolved = _latest_resolved(session, verdict)
+        actions = on_verdict(
+            _facts(current),
+            verdict,
+            last_resolved=_facts(resolved),
+            reopen_within=site.settings.alerts.reopen_within_lumisections,
+        )
+        answer = site.models[verdict.model].has_firmware
         result = Intake(new=True)
         for action in actions:
             match action:
                 case Open():
-                    result = _open(session, action, now, answer=site.models[verdict.model].has_firmware)
+                    result = _open(session, action, now, answer=answer)
+                case Reopen() if resolved is not None:
+                    result = _reopen(session, resolved, verdict, now, answer=answer)
                 case Extend() if current is not None:
                     result = _extend(session, current, action, now)
                 case Recover() if current is not None:
                     text = f"Back to good by itself at LS {verdict.lumisection} of run {verdict.run}."
                     current.latest_verdict = verdict.model_dump(mode="json")
                     woken = close_incident(
-                        session, current, text, actor=ACTOR, now=now, kind="incident.recovered"
+                        session, current, text, actor=ACTOR, now=now, recovered_at=position(verdict)
                     )
                     result = Intake(new=True, wake_responses=tuple(woken))
         return result
@@ -112,10 +122,22 @@ def _open(session: Session, action: Open, now: datetime, *, answer: bool) -> Int
     record_happening(
         session, incident, "incident.opened", verdict.reason, now=now, detail={"verdict": content}
     )
+    woken = give_way_to_alarm(session, incident, now=now)
     if not answer:
         return Intake(new=True, opened=incident.id)
     response_id = create_response(session, incident, requested_by=ACTOR, now=now)
-    return Intake(new=True, opened=incident.id, start_responses=(response_id,))
+    return Intake(new=True, opened=incident.id, start_responses=(response_id,), wake_responses=woken)
+
+
+def _reopen(
+    session: Session, incident: IncidentRecord, verdict: Verdict, now: datetime, *, answer: bool
+) -> Intake:
+    reopen_incident(session, incident, verdict, now=now)
+    woken = give_way_to_alarm(session, incident, now=now)
+    if not answer:
+        return Intake(new=True, reopened=incident.id)
+    response_id = create_response(session, incident, requested_by=ACTOR, now=now)
+    return Intake(new=True, reopened=incident.id, start_responses=(response_id,), wake_responses=woken)
 
 
 def _extend(session: Session, incident: IncidentRecord, action: Extend, now: datetime) -> Intake:
@@ -126,9 +148,8 @@ def _extend(session: Session, incident: IncidentRecord, action: Extend, now: dat
     incident.latest_verdict = verdict.model_dump(mode="json")
     if action.new_families:
         text = f"Now also {' and '.join(action.new_families)}: {verdict.reason}"
-        record_happening(
-            session, incident, "incident.extended", text, now=now, detail={"verdict": incident.latest_verdict}
-        )
+        detail = {"verdict": incident.latest_verdict, "families": list(action.new_families)}
+        record_happening(session, incident, "incident.extended", text, now=now, detail=detail)
     if INTEGRITY not in action.new_families:
         return Intake(new=True)
     incident.reason = verdict.reason  # what the incident is about has changed
@@ -141,14 +162,26 @@ def _extend(session: Session, incident: IncidentRecord, action: Extend, now: dat
     return Intake(new=True, start_responses=(response_id,), wake_responses=tuple(withdrawn))
 
 
-def _latest(session: Session, verdict: Verdict, *, resolved: bool) -> IncidentRecord | None:
-    state = col(IncidentRecord.state)
+def _unresolved(session: Session, verdict: Verdict) -> IncidentRecord | None:
+    # not ordered: the database would look through all that are resolved for it
+    found = session.exec(
+        select(IncidentRecord).where(
+            IncidentRecord.model == verdict.model,
+            IncidentRecord.simulated == verdict.simulated,
+            IncidentRecord.kind == IncidentKind.ALARM,  # verdicts do not touch what was asked for
+            col(IncidentRecord.state).in_(UNRESOLVED),
+        )
+    ).all()
+    return max(found, key=lambda one: one.number, default=None)
+
+
+def _latest_resolved(session: Session, verdict: Verdict) -> IncidentRecord | None:
     return session.exec(
         select(IncidentRecord)
         .where(
             IncidentRecord.model == verdict.model,
             IncidentRecord.simulated == verdict.simulated,
-            state == IncidentState.RESOLVED if resolved else state != IncidentState.RESOLVED,
+            IncidentRecord.state == IncidentState.RESOLVED,
         )
         .order_by(col(IncidentRecord.number).desc())
         .limit(1)
@@ -163,4 +196,11 @@ def _facts(incident: IncidentRecord | None) -> IncidentFacts | None:
         state=IncidentState(incident.state),
         last_position=(incident.last_run, incident.last_lumisection),
         families=tuple(incident.families),
+        recovered_position=_recovered(incident),
     )
+
+
+def _recovered(incident: IncidentRecord) -> tuple[int, int] | None:
+    if incident.recovered_run is None or incident.recovered_lumisection is None:
+        return None
+    return incident.recovered_run, incident.recovered_lumisection

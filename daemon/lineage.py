@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from daemon.errors import NotFound
 from daemon.records import LineageEdgeRecord
 from daemon.views import LineageEdge, LineageGraph, LineageNode
+from hw.records import LOADED, BoardOperationRecord
 
 _MAXIMUM_NODES = 500
 _SHORTEST_PREFIX = 6
@@ -81,6 +82,43 @@ def trace(engine: Engine, identity: str, *, descendants: bool = False) -> Lineag
     return LineageGraph(root=root.id, nodes=ordered, edges=list(edges.values()))
 
 
+def whole_lineage(engine: Engine, identity: str) -> LineageGraph:
+    """Everything an artefact was made from, all that was made from it with what that needed, and the boards.
+
+    A board is there if it runs one of the packages, by the last operation on it. Parameters and errors as of
+    `trace`.
+    """
+    graph = trace(engine, identity, descendants=True)
+    nodes = {node.id: node for node in graph.nodes}
+    edges = {(edge.child, edge.parent, edge.relation): edge for edge in graph.edges}
+    with Session(engine) as session:
+        _walk(session, list(nodes), nodes, edges, upwards=True)
+    return _with_boards(
+        engine, LineageGraph(root=graph.root, nodes=list(nodes.values()), edges=list(edges.values()))
+    )
+
+
+def _with_boards(engine: Engine, graph: LineageGraph) -> LineageGraph:
+    with Session(engine) as session:
+        last = select(func.max(BoardOperationRecord.id)).group_by(BoardOperationRecord.board)
+        operations = session.exec(
+            select(BoardOperationRecord)
+            .where(col(BoardOperationRecord.id).in_(last))
+            .order_by(col(BoardOperationRecord.id))
+        ).all()
+    packages = {node.id: node for node in graph.nodes if node.kind == "package"}
+    nodes, edges = list(graph.nodes), list(graph.edges)
+    for operation in operations:
+        loaded = operation.outcome in LOADED
+        package = packages.get(operation.to_package if loaded else operation.from_package)
+        if package is not None:
+            at = operation.done_at
+            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+            nodes.append(LineageNode(id=operation.board, kind="board", depth=package.depth - 1))
+            edges.append(LineageEdge(child=operation.board, parent=package.id, relation="runs", at=at))
+    return LineageGraph(root=graph.root, nodes=nodes, edges=edges)
+
+
 def _walk(
     session: Session,
     front: list[str],
@@ -97,7 +135,7 @@ def _walk(
         front = []
         for edge in found:
             edges[edge.child, edge.parent, edge.relation] = LineageEdge(
-                child=edge.child, parent=edge.parent, relation=edge.relation
+                child=edge.child, parent=edge.parent, relation=edge.relation, at=edge.at
             )
             end, kind = (edge.parent, edge.parent_kind) if upwards else (edge.child, edge.child_kind)
             if end not in nodes:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
+from daemon.access.logins import OUTCOMES, Outcome
 from daemon.records import FINAL_RESPONSE_STATES, DecisionKind
 from streams.judging.verdict import State, Verdict
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asked for
 
 
 class Metrics:
@@ -98,11 +101,16 @@ class Metrics:
             ["where"],
             registry=self.registry,
         )
+        self.logins = Counter(
+            "lumiwatch_logins_total", "Tries to log in.", ["outcome"], registry=self.registry
+        )
         for model in models:
             self._start_at_zero(model)
+        for outcome in OUTCOMES:
+            self.logins.labels(outcome)
         for kind in DecisionKind:
             self.decisions.labels(kind.value)
-        for where in ("consumer", "publisher", "response", "alerts", "api", "housekeeping"):
+        for where in ("consumer", "publisher", "response", "alerts", "api", "housekeeping", "configuration"):
             self.contained_errors.labels(where)
 
     def take_verdict(self, verdict: Verdict) -> None:
@@ -118,6 +126,10 @@ class Metrics:
         if verdict.integrity is not None and verdict.revision == 1:  # later ones hold the same events again
             self.events_checked.labels(model).inc(verdict.integrity.n_checked)
             self.events_mismatched.labels(model).inc(verdict.integrity.n_mismatched)
+
+    def count_login(self, outcome: Outcome) -> None:
+        """Count a try to log in."""
+        self.logins.labels(outcome).inc()
 
     def render(self) -> bytes:
         """Give the text exposition format."""

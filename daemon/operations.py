@@ -1,4 +1,4 @@
-"""What people can do: acknowledge, note, resolve, ask for a response, decide on one.
+"""What people can do: acknowledge, note, resolve, ask for a response or a retraining, decide on one.
 
 API, console, chat and command line all call these functions with the operator's name, so that the
 same rights hold on every path. Knows no web framework; the durable workflow is behind a protocol.
@@ -11,21 +11,22 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
+from daemon.access.roles import Act
 from daemon.database import transaction
-from daemon.errors import DecisionRefused, NotFound, NotPermitted, NotPossibleNow
+from daemon.decisions import take_decision
+from daemon.errors import NotFound, NotPermitted, NotPossibleNow
 from daemon.happenings import record_happening
 from daemon.incidents import check_transition
-from daemon.policy import LEAST_INVASIVE, Proposal, check_choice, check_may_decide, outcome_of
+from daemon.queries import site_model
 from daemon.records import (
     DecisionKind,
-    DecisionRecord,
     IncidentRecord,
     IncidentState,
     ResponseRecord,
-    ResponseState,
 )
+from daemon.retrain_requests import request_retraining
 from daemon.settings import Site
 from daemon.transitions import close_incident, create_response
 
@@ -38,6 +39,13 @@ class Workflows(Protocol):
 
     def wake(self, response_id: str) -> None:
         """Tell a waiting workflow to look at the database again; harmless when it does not wait."""
+
+
+class Access(Protocol):
+    """Knows the rights of people."""
+
+    def check(self, operator: str, act: Act) -> None:
+        """Raise `NotPermitted` where somebody may not do this now."""
 
 
 def utc_now() -> datetime:
@@ -60,6 +68,8 @@ class Operations:
         Gives aware UTC.
     on_decision
         Called after each decision, to count it.
+    access
+        Asked at the beginning of each act.
     """
 
     def __init__(
@@ -69,12 +79,15 @@ class Operations:
         workflows: Workflows,
         clock: Callable[[], datetime] = utc_now,
         on_decision: Callable[[DecisionKind], None] | None = None,
+        *,
+        access: Access,
     ) -> None:
         self._engine = engine
         self._site = site
         self._workflows = workflows
         self._clock = clock
         self._on_decision = on_decision
+        self._access = access
 
     def acknowledge(self, incident_id: str, *, operator: str, comment: str = "") -> None:
         """Say that someone looks after the incident.
@@ -84,6 +97,7 @@ class Operations:
         NotFound, NotPossibleNow
             No such incident, or it is resolved or acknowledged already.
         """
+        self._access.check(operator, Act.ACKNOWLEDGE)
         now = self._clock()
         with transaction(self._engine) as session:
             incident = _incident(session, incident_id)
@@ -115,6 +129,7 @@ class Operations:
         NotFound
             No such incident.
         """
+        self._access.check(operator, Act.NOTE)
         now = self._clock()
         with transaction(self._engine) as session:
             incident = _incident(session, incident_id)
@@ -128,6 +143,7 @@ class Operations:
         NotFound, NotPermitted, NotPossibleNow
             No such incident, not an approver of the model, or a response is at work on it.
         """
+        self._access.check(operator, Act.RESOLVE)
         now = self._clock()
         with transaction(self._engine) as session:
             incident = _incident(session, incident_id)
@@ -155,6 +171,7 @@ class Operations:
         NotFound, NotPermitted, NotPossibleNow
             No such incident, not an approver of the model, resolved, or a response is under way.
         """
+        self._access.check(operator, Act.RESPOND)
         now = self._clock()
         with transaction(self._engine) as session:
             incident = _incident(session, incident_id)
@@ -165,6 +182,30 @@ class Operations:
                     f"{incident_id} once its cause is mended"
                 )
             response_id = create_response(session, incident, requested_by=operator, now=now)
+        self._workflows.start(response_id)
+        return response_id
+
+    def request_retrain(self, model: str, *, operator: str, reason: str, via: str = "api") -> str:
+        """Ask for a retraining without an alarm: the same proposal, approvals and steps.
+
+        Returns
+        -------
+        str
+            Id of the response, such as ``anomaly-4-r1``. Its incident is the model's unresolved one, or a new
+            one of kind `requested`.
+
+        Raises
+        ------
+        NotFound, NotPermitted, NotPossibleNow
+            No such model, no right to ask, no firmware, nothing judged yet, or a response is under way.
+        """
+        self._access.check(operator, Act.RETRAIN)
+        watched = site_model(self._site, model)
+        now = self._clock()
+        with transaction(self._engine) as session:
+            response_id = request_retraining(
+                session, watched, operator=operator, reason=reason, via=via, now=now
+            )
         self._workflows.start(response_id)
         return response_id
 
@@ -218,7 +259,7 @@ class Operations:
         comment: str = "",
         via: str = "api",
     ) -> None:
-        """Write one decision down, exactly once, and wake the workflow.
+        """Answer what a response asks, to begin or to touch the board, exactly once; wake the workflow.
 
         Raises
         ------
@@ -229,141 +270,37 @@ class Operations:
         InvalidChoice
             The strategy is not offered.
         DecisionRefused
-            The response does not wait (any more), the incident is resolved, or this operator has decided.
+            The response does not wait (any more), the time is over, the incident is resolved, another
+            response of the model is at work, or this operator has decided.
         """
+        self._access.check(operator, Act.DECIDE)
         now = self._clock()
         with transaction(self._engine) as session:
             response = _response(session, response_id)
             incident = _incident(session, response.incident_id)
-            _check_waits(response, incident)
-            proposal = Proposal.model_validate(response.proposal)
-            check_may_decide(proposal, response_id, operator)
-            chosen = check_choice(proposal, kind, strategy)
-            earlier = _decisions(session, response_id)
-            if any(decision.operator == operator for decision in earlier):
-                raise DecisionRefused(
-                    f"{operator} has already decided {response_id}: a decision is single-use"
-                )
-            session.add(
-                DecisionRecord(
-                    response_id=response_id,
-                    operator=operator,
-                    kind=kind,
-                    strategy=chosen,
-                    comment=comment,
-                    via=via,
-                    at=now,
-                )
-            )
-            answers = [(DecisionKind(decision.kind), decision.strategy) for decision in earlier]
-            outcome = outcome_of([*answers, (kind, chosen)], proposal.approvals_needed)
-            if outcome is not None:
-                operators = [*[decision.operator for decision in earlier], operator]
-                strategies = [decision.strategy for decision in earlier] + [chosen]
-                _settle(
-                    session, incident, response, outcome, operators=operators, strategies=strategies, now=now
-                )
-            record_happening(
+            take_decision(
                 session,
                 incident,
-                "response.decided",
-                _said(_decision_text(operator, kind, chosen, response_id), comment),
+                response,
+                kind,
+                operator=operator,
+                strategy=strategy,
+                comment=comment,
+                via=via,
                 now=now,
-                actor=operator,
-                response_id=response_id,
-                detail={
-                    "decision": kind.value,
-                    "strategy": chosen or LEAST_INVASIVE,
-                    "final": outcome is not None,
-                },
             )
         if self._on_decision is not None:
             self._on_decision(kind)
         self._workflows.wake(response_id)
 
     def _check_approver(self, model: str, operator: str, act: str) -> None:
-        approvers = self._site.models[model].policy.approvers if model in self._site.models else ()
+        if model not in self._site.models:
+            raise NotPossibleNow(f"{model} is no longer at this site: put models/{model} back to {act}")
+        approvers = self._site.models[model].policy.approvers
         if operator not in approvers:
             raise NotPermitted(
                 f"operator {operator!r} may not {act}: approvers of {model} are {', '.join(approvers)}"
             )
-
-
-def _settle(
-    session: Session,
-    incident: IncidentRecord,
-    response: ResponseRecord,
-    outcome: DecisionKind,
-    *,
-    operators: list[str],
-    strategies: list[str | None],
-    now: datetime,
-) -> None:
-    """Move response and incident on, in the transaction that holds the last decision."""
-    response.decided_at = now
-    response.decided_by = ", ".join(operators)
-    if outcome is DecisionKind.APPROVE:
-        check_transition(incident.id, IncidentState(incident.state), IncidentState.RESPONDING)
-        incident.state = IncidentState.RESPONDING
-        response.state = ResponseState.RUNNING
-        named = [strategy for strategy in strategies if strategy is not None]
-        response.strategy_requested = named[-1] if named else None
-        return
-    response.ended_at = now
-    if outcome is DecisionKind.REJECT:
-        response.state = ResponseState.REJECTED
-        response.outcome = f"Rejected by {operators[-1]}; the firmware was not touched."
-        return
-    response.state = ResponseState.PRESCALED_OUT
-    instruction = next(
-        option.text
-        for option in Proposal.model_validate(response.proposal).alternatives
-        if option.decision == "prescale_out"
-    )
-    response.outcome = f"{operators[-1]} chose to prescale out; the firmware was not touched."
-    incident.instruction = instruction
-    incident.state = IncidentState.ACKNOWLEDGED
-    if incident.acknowledged_by is None:
-        incident.acknowledged_by = operators[-1]
-        incident.acknowledged_at = now
-    record_happening(
-        session,
-        incident,
-        "incident.instruction",
-        instruction,
-        now=now,
-        actor=operators[-1],
-        response_id=response.id,
-    )
-
-
-def _check_waits(response: ResponseRecord, incident: IncidentRecord) -> None:
-    if incident.state == IncidentState.RESOLVED:
-        raise DecisionRefused(
-            f"incident {incident.id} is already resolved: {response.id} needs no decision any more"
-        )
-    if response.state != ResponseState.PROPOSED:
-        by = f" (decided by {response.decided_by})" if response.decided_by else ""
-        raise DecisionRefused(f"response {response.id} is {response.state}{by} and waits for no decision")
-
-
-def _decision_text(operator: str, kind: DecisionKind, strategy: str | None, response_id: str) -> str:
-    if kind is DecisionKind.APPROVE:
-        what = strategy or "the least invasive strategy that passes"
-        return f"{operator} approved {response_id}: {what}."
-    if kind is DecisionKind.REJECT:
-        return f"{operator} rejected {response_id}."
-    return f"{operator} chose to prescale out instead of {response_id}."
-
-
-def _decisions(session: Session, response_id: str) -> list[DecisionRecord]:
-    return list(
-        session.exec(
-            select(DecisionRecord)
-            .where(DecisionRecord.response_id == response_id)
-            .order_by(col(DecisionRecord.at))
-        ).all()
-    )
 
 
 def _incident(session: Session, incident_id: str) -> IncidentRecord:

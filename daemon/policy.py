@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from daemon.errors import InvalidChoice, NotPermitted
-from daemon.records import DecisionKind
+from daemon.records import DecisionKind, DecisionStage
 from daemon.sections import PolicySettings
 from streams.judging.verdict import Verdict
 
@@ -61,6 +61,10 @@ class Proposal(BaseModel):
     alternatives: tuple[Alternative, ...]
     approvers: tuple[str, ...]
     approvals_needed: int
+    hardware_approvals_needed: int = 0
+    distinct_approvers: bool = True
+    escalate_after_s: float | None = None
+    escalate_to: tuple[str, ...] = ()
     verify_lumisections: int
     expected_plan: str = "weights"
     package: str
@@ -147,6 +151,10 @@ def _proposal(
         ),
         approvers=policy.approvers,
         approvals_needed=policy.approvals_needed,
+        hardware_approvals_needed=policy.hardware_approvals_needed,
+        distinct_approvers=policy.distinct_approvers,
+        escalate_after_s=policy.escalate_after_s,
+        escalate_to=policy.escalate_to,
         verify_lumisections=policy.verify_lumisections,
         package=verdict.package,
         run=verdict.run,
@@ -171,14 +179,44 @@ def check_may_decide(proposal: Proposal, response_id: str, operator: str) -> Non
         )
 
 
-def check_choice(proposal: Proposal, kind: DecisionKind, strategy: str | None) -> str | None:
+def check_distinct(proposal: Proposal, response_id: str, operator: str, before: Sequence[str]) -> None:
+    """Refuse who approved the response for the approval of the board, where the policy wants two people.
+
+    Raises
+    ------
+    NotPermitted
+        `operator` is among those who decided `before`.
+    """
+    if proposal.distinct_approvers and operator in before:
+        others = [name for name in proposal.approvers if name not in before]
+        raise NotPermitted(
+            f"{operator} approved {response_id} already: its board needs somebody else "
+            f"({' or '.join(others)}; policy.distinct_approvers in model.toml)"
+        )
+
+
+def approvals_of(proposal: Proposal, stage: DecisionStage) -> int:
+    """Say how many approvals a question of a response needs."""
+    if stage is DecisionStage.HARDWARE:
+        return proposal.hardware_approvals_needed
+    return proposal.approvals_needed
+
+
+def check_choice(
+    proposal: Proposal,
+    kind: DecisionKind,
+    strategy: str | None,
+    stage: DecisionStage = DecisionStage.RESPONSE,
+) -> str | None:
     """Check a decision; return the strategy it asks for, or None for "least invasive that passes".
 
     Raises
     ------
     InvalidChoice
-        The proposal does not offer it, or a strategy was named without approving.
+        The proposal does not offer it, or a strategy was named without approving, or for the board.
     """
+    if stage is DecisionStage.HARDWARE and strategy is not None:
+        raise InvalidChoice("the package is built: only approve, reject or prescale out; name no strategy")
     if kind is not DecisionKind.APPROVE:
         if strategy is not None:
             raise InvalidChoice(f"a strategy goes with an approval, not with {kind.value}: leave it out")

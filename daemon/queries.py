@@ -7,15 +7,19 @@ nothing, knows no web framework.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, SQLModel, col, func, select
+from sqlmodel import Session, SQLModel, col, func, or_, select
 
 from daemon import views
+from daemon.decisions import waits_for
 from daemon.errors import NotFound, SettingsError
+from daemon.latest import newest_verdicts
 from daemon.records import (
     FINAL_RESPONSE_STATES,
+    UNRESOLVED,
     DecisionRecord,
     EventRecord,
     IncidentEventRecord,
@@ -34,7 +38,7 @@ _View = TypeVar("_View", bound=views.View)
 
 def model_statuses(engine: Engine, site: Site) -> list[views.ModelStatus]:
     """Status of every monitored model, by name."""
-    return [_model_status(engine, model) for _, model in sorted(site.models.items())]
+    return _model_statuses(engine, [model for _, model in sorted(site.models.items())])
 
 
 def model_status(engine: Engine, site: Site, model: str) -> views.ModelStatus:
@@ -45,7 +49,7 @@ def model_status(engine: Engine, site: Site, model: str) -> views.ModelStatus:
     NotFound
         The site does not watch this model.
     """
-    return _model_status(engine, site_model(site, model))
+    return _model_statuses(engine, [site_model(site, model)])[0]
 
 
 def verdict_timeline(
@@ -71,6 +75,28 @@ def verdict_timeline(
         return [_verdict(record) for record in reversed(session.exec(query).all())]
 
 
+def runs(engine: Engine, model: str, *, limit: int = 50) -> list[int]:
+    """Give the latest runs of which a model has verdicts, newest first."""
+    query = select(VerdictRecord.run).where(VerdictRecord.model == model).distinct()
+    with Session(engine) as session:
+        return list(session.exec(query.order_by(col(VerdictRecord.run).desc()).limit(limit)).all())
+
+
+def verdicts_at(engine: Engine, model: str, run: int, lumisection: int) -> list[views.VerdictView]:
+    """Give the verdicts on one lumisection, oldest first: several after late data or with new firmware."""
+    query = (
+        select(VerdictRecord)
+        .where(
+            VerdictRecord.model == model,
+            VerdictRecord.run == run,
+            VerdictRecord.lumisection == lumisection,
+        )
+        .order_by(col(VerdictRecord.received_at))
+    )
+    with Session(engine) as session:
+        return [_verdict(record) for record in session.exec(query).all()]
+
+
 def incidents(
     engine: Engine,
     *,
@@ -84,11 +110,14 @@ def incidents(
         query = query.where(IncidentRecord.model == model)
     if states is not None:
         query = query.where(col(IncidentRecord.state).in_([state.value for state in states]))
-    query = query.order_by(col(IncidentRecord.opened_at).desc(), col(IncidentRecord.number).desc()).limit(
-        limit
-    )
+    if states is None or IncidentState.RESOLVED in states:
+        newest = col(IncidentRecord.opened_at).desc(), col(IncidentRecord.number).desc()
+        query = query.order_by(*newest).limit(limit)
     with Session(engine) as session:
-        return [_view(views.IncidentView, record) for record in session.exec(query).all()]
+        found = session.exec(query).all()
+        # unresolved ones are few and ordered here: the database would look through all others for it
+        ordered = sorted(found, key=lambda one: (one.opened_at, one.number), reverse=True)[:limit]
+        return [_view(views.IncidentView, record) for record in ordered]
 
 
 def incident(engine: Engine, incident_id: str) -> views.IncidentDetail:
@@ -162,6 +191,7 @@ def response(engine: Engine, response_id: str) -> views.ResponseDetail:
         ).all()
         return views.ResponseDetail(
             **record.model_dump(),
+            waits_for=waits_for(record, decisions),
             decisions=[_view(views.DecisionView, decision) for decision in decisions],
             steps=[_view(views.StepView, step) for step in steps],
         )
@@ -187,17 +217,78 @@ def events(engine: Engine, *, after: int = 0, limit: int = 500) -> list[views.Ev
         return [_view(views.EventView, record) for record in session.exec(query).all()]
 
 
-def _model_status(engine: Engine, model: SiteModel) -> views.ModelStatus:
-    latest = verdict_timeline(engine, model.name, limit=1)
-    unresolved = [state for state in IncidentState if state is not IncidentState.RESOLVED]
-    current = incidents(engine, model=model.name, states=unresolved, limit=1)
-    running = [state for state in ResponseState if state not in FINAL_RESPONSE_STATES]
-    answer = responses(engine, model=model.name, states=running, limit=1)
-    verdict = latest[0] if latest else None
+def audit(
+    engine: Engine,
+    *,
+    since: datetime | None = None,
+    actor: str | None = None,
+    kind: str | None = None,
+    limit: int = 200,
+) -> list[views.EventView]:
+    """List the newest happenings that fit, oldest first.
+
+    Parameters
+    ----------
+    kind
+        A kind, or the beginning of several: ``incident`` fits ``incident.opened``.
+    """
+    query = select(EventRecord).order_by(col(EventRecord.sequence).desc()).limit(limit)
+    if since is not None:
+        query = query.where(col(EventRecord.at) >= since)
+    if actor is not None:
+        query = query.where(EventRecord.actor == actor)
+    if kind is not None:
+        family = col(EventRecord.kind).startswith(f"{kind.rstrip('.')}.", autoescape=True)
+        query = query.where(or_(EventRecord.kind == kind, family))
     with Session(engine) as session:
-        judged = session.exec(
-            select(func.count()).select_from(VerdictRecord).where(VerdictRecord.model == model.name)
-        ).one()
+        return [_view(views.EventView, record) for record in reversed(session.exec(query).all())]
+
+
+def _model_statuses(engine: Engine, models: Sequence[SiteModel]) -> list[views.ModelStatus]:
+    """Read the status of models in a number of statements that does not grow with them."""
+    names = [model.name for model in models]
+    with Session(engine) as session:
+        verdicts = latest_verdicts(session, names)
+        # ordered here: the database would look through all that are resolved for it
+        unresolved = session.exec(
+            select(IncidentRecord).where(
+                col(IncidentRecord.model).in_(names), col(IncidentRecord.state).in_(UNRESOLVED)
+            )
+        ).all()
+        current = {one.model: one for one in sorted(unresolved, key=lambda one: (one.opened_at, one.number))}
+        running = [state.value for state in ResponseState if state not in FINAL_RESPONSE_STATES]
+        answers = _newest_of_each(
+            session,
+            select(ResponseRecord)
+            .where(col(ResponseRecord.model).in_(names), col(ResponseRecord.state).in_(running))
+            .order_by(col(ResponseRecord.created_at)),
+        )
+        judged = dict(
+            session.exec(
+                select(VerdictRecord.model, func.count())
+                .where(col(VerdictRecord.model).in_(names))
+                .group_by(VerdictRecord.model)
+            ).all()
+        )
+        return [
+            _model_status(
+                model,
+                verdicts.get(model.name),
+                _view(views.IncidentView, current[model.name]) if model.name in current else None,
+                _view(views.ResponseView, answers[model.name]) if model.name in answers else None,
+                judged.get(model.name, 0),
+            )
+            for model in models
+        ]
+
+
+def _model_status(
+    model: SiteModel,
+    verdict: views.VerdictView | None,
+    incident: views.IncidentView | None,
+    response: views.ResponseView | None,
+    windows_judged: int,
+) -> views.ModelStatus:
     return views.ModelStatus(
         model=model.name,
         description=model.settings.description,
@@ -206,15 +297,25 @@ def _model_status(engine: Engine, model: SiteModel) -> views.ModelStatus:
         verdict=verdict,
         package=verdict.package if verdict else None,
         reference_id=verdict.reference_id if verdict else None,
-        incident=current[0] if current else None,
-        response=answer[0] if answer else None,
-        windows_judged=judged,
+        incident=incident,
+        response=response,
+        windows_judged=windows_judged,
         rate_band=model.settings.watch.rate_band,
         board=model.settings.firmware.board,
         toolchain=model.settings.firmware.toolchain,
         approvers=list(model.policy.approvers),
         has_firmware=model.has_firmware,
     )
+
+
+def latest_verdicts(session: Session, models: Sequence[str]) -> dict[str, views.VerdictView]:
+    """Give the latest verdict of each model that has one, by model, in one statement."""
+    rows = newest_verdicts(session, models, col(VerdictRecord.payload), limit=1)
+    return {row.model: views.VerdictView(received_at=row.received_at, **row.payload) for row in rows}
+
+
+def _newest_of_each(session: Session, oldest_first: Any) -> dict[str, Any]:
+    return {record.model: record for record in session.exec(oldest_first).all()}
 
 
 def site_model(site: Site, name: str) -> SiteModel:

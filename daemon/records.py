@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, UniqueConstraint
+from sqlalchemy import JSON, Column, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from streams.store.database import UtcDateTime
@@ -22,7 +22,7 @@ def new_id() -> str:
 
 
 class IncidentState(StrEnum):
-    """Where an incident stands. Only `resolved` is final."""
+    """Where an incident stands. What is resolved stays so, unless it recovered by itself and comes back."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -30,12 +30,24 @@ class IncidentState(StrEnum):
     RESOLVED = "resolved"
 
 
+UNRESOLVED = tuple(state.value for state in IncidentState if state is not IncidentState.RESOLVED)
+"""To be asked for by name: what is not resolved is found by an index, "all but resolved" is not."""
+
+
+class IncidentKind(StrEnum):
+    """Why an incident was opened."""
+
+    ALARM = "alarm"
+    REQUESTED = "requested"  # an operator asked for a retraining, without an alarm
+
+
 class ResponseState(StrEnum):
-    """Where a response stands. Everything after `running` is final."""
+    """Where a response stands. Everything after `hardware_proposed` is final."""
 
     PREPARING = "preparing"
     PROPOSED = "proposed"
     RUNNING = "running"
+    HARDWARE_PROPOSED = "hardware_proposed"  # at work, and waits for the decision before the board is touched
     SUCCEEDED = "succeeded"
     REJECTED = "rejected"
     PRESCALED_OUT = "prescaled_out"
@@ -66,6 +78,13 @@ class StepState(StrEnum):
     SKIPPED = "skipped"
 
 
+class DecisionStage(StrEnum):
+    """What a response asks operators."""
+
+    RESPONSE = "response"  # whether to begin
+    HARDWARE = "hardware"  # whether the proven package may go onto the board
+
+
 class DecisionKind(StrEnum):
     """What an operator can answer to a proposal."""
 
@@ -86,6 +105,7 @@ class VerdictRecord(SQLModel, table=True):
     """One verdict as received; its primary key is what makes redelivery harmless."""
 
     __tablename__ = "daemon_verdicts"
+    __table_args__ = (Index("ix_daemon_verdicts_place", "model", "run", "lumisection", "received_at"),)
 
     id: str = Field(primary_key=True)
     model: str = Field(index=True)
@@ -102,10 +122,18 @@ class IncidentRecord(SQLModel, table=True):
     """One continuous problem of one model, from first alarm to resolution."""
 
     __tablename__ = "daemon_incidents"
+    __table_args__ = (
+        Index("ix_daemon_incidents_opened", "opened_at", "number"),
+        Index("ix_daemon_incidents_of_model", "model", "opened_at", "number"),
+        Index("ix_daemon_incidents_number", "model", "number"),
+        Index("ix_daemon_incidents_standing", "model", "simulated", "state", "number"),
+        Index("ix_daemon_incidents_state_of_model", "model", "state"),
+    )
 
     id: str = Field(primary_key=True)  # "<model>-<number>": what people say and type
     number: int
     model: str = Field(index=True)
+    kind: str = Field(default=IncidentKind.ALARM)
     state: str = Field(default=IncidentState.OPEN, index=True)
     simulated: bool
     run: int
@@ -120,10 +148,14 @@ class IncidentRecord(SQLModel, table=True):
     opened_at: datetime = Field(sa_type=UtcDateTime)
     acknowledged_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     acknowledged_by: str | None = None
-    resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    resolved_at: datetime | None = Field(default=None, index=True, sa_type=UtcDateTime)
     resolved_by: str | None = None
     resolution: str | None = None
     instruction: str | None = None  # what the shift was told to do, e.g. prescale out
+    reopened: int = 0  # how often it came back after it had recovered by itself
+    recovered_run: int | None = None  # of the good verdict that ended it; None when something else did
+    recovered_lumisection: int | None = None
+    quiet_since: datetime | None = Field(default=None, index=True, sa_type=UtcDateTime)  # under a silence
     opening_verdict: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     latest_verdict: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
@@ -154,6 +186,12 @@ class ResponseRecord(SQLModel, table=True):
     model: str = Field(index=True)
     state: str = Field(default=ResponseState.PREPARING, index=True)
     proposal: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    estimate: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))  # see `estimate`
+    hardware: dict[str, Any] | None = Field(
+        default=None, sa_type=JSON(none_as_null=True)
+    )  # see `hardware_plan`
+    decide_by: datetime | None = Field(default=None, sa_type=UtcDateTime)  # while it waits for a decision
+    escalated_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # of the present wait
     requested_by: str
     created_at: datetime = Field(sa_type=UtcDateTime)
     decided_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -171,13 +209,14 @@ class ResponseRecord(SQLModel, table=True):
 
 
 class DecisionRecord(SQLModel, table=True):
-    """One operator's answer to one proposal; an operator answers a proposal once."""
+    """One operator's answer to one question of a response; an operator answers each question once."""
 
     __tablename__ = "daemon_decisions"
-    __table_args__ = (UniqueConstraint("response_id", "operator"),)
+    __table_args__ = (UniqueConstraint("response_id", "stage", "operator"),)
 
     id: str = Field(default_factory=new_id, primary_key=True)
     response_id: str = Field(index=True, foreign_key="daemon_responses.id")
+    stage: str = Field(default=DecisionStage.RESPONSE)
     operator: str
     kind: str
     strategy: str | None = None
@@ -222,6 +261,21 @@ class EventRecord(SQLModel, table=True):
     text: str = ""
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     published: bool = Field(default=False, index=True)  # to Kafka
+    previous: str  # hash of the event before, see `audit`
+    hash: str
+
+
+class AuditHeadRecord(SQLModel, table=True):
+    """Where the chain of events ends, and where it begins since old events were forgotten. One row."""
+
+    __tablename__ = "daemon_audit_head"
+
+    id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    sequence: int  # of the newest event; 0: none yet
+    hash: str
+    checkpoint_sequence: int = 0  # of the last event that was forgotten
+    checkpoint_hash: str
+    checkpoint_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class NotificationRecord(SQLModel, table=True):

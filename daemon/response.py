@@ -14,31 +14,31 @@ from threading import Event
 from typing import Any
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from daemon.approval import Approval, load
 from daemon.board_left import Board, board_after
 from daemon.database import transaction
-from daemon.errors import DaemonError, StepFailed, VerificationFailed
-from daemon.happenings import ACTOR, record_happening
-from daemon.incidents import position
-from daemon.lineage import Artefact, add_edge
+from daemon.errors import DaemonError
+from daemon.estimate import add_estimate
+from daemon.happenings import record_happening
+from daemon.hardware_plan import HardwarePlan, hardware_plan, reload_plan
 from daemon.patience import Patience
-from daemon.policy import RELOAD
 from daemon.records import (
     FINAL_RESPONSE_STATES,
-    IncidentRecord,
-    IncidentState,
-    ResponseRecord,
     ResponseState,
-    VerdictRecord,
+    StepState,
 )
+from daemon.retrain_requests import end_request
+from daemon.sections import PolicySettings
 from daemon.settings import Site
+from daemon.step_work import StepWork, Told
 from daemon.steps import (
     APPLY,
     BENCH,
     BUILD,
     CLOSE,
+    CONFIRM,
     DECIDE,
     PROPOSE,
     REFERENCE,
@@ -48,14 +48,12 @@ from daemon.steps import (
     Step,
     StepLog,
 )
-from daemon.transitions import close_incident
-from daemon.verification import Verification, VerificationState, verify, verify_integrity
+from daemon.transitions import back_from_response
+from daemon.verification import Verification
 from daemon.workshop import Applied, Benched, Built, Retrained, Task, Workshop
 from hw.errors import HardwareError
 from retrain.errors import RetrainError
 from streams.errors import StreamsError
-from streams.judging.verdict import Verdict
-from streams.store.records import WindowRow
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +63,15 @@ _EXPECTED_ERRORS = (DaemonError, StreamsError, HardwareError, RetrainError)
 StepRunner = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """Runs a named step, or gives back the result it had before a restart."""
 
+_StepTaker = Callable[[Step, Callable[[], Told]], dict[str, Any]]
+
 
 class _Abandoned(Exception):  # noqa: N818 - ends the procedure after a failed step, inside this module only
     """A step failed; its reason is in the step's record."""
+
+
+class _NotConfirmed(Exception):  # noqa: N818 - ends the procedure, inside this module only
+    """The board is not to be touched; carries the state in which the response has ended."""
 
 
 class ResponseProcedure:
@@ -97,9 +101,9 @@ class ResponseProcedure:
     ) -> None:
         self._engine = engine
         self._site = site
-        self._workshop = workshop
         self._clock = clock
         self._patience = Patience(stopping)
+        self._work = StepWork(engine, site, workshop, clock, self._patience)
         self._approval = Approval(engine, site, clock, self._patience)
 
     def wake(self) -> None:
@@ -112,228 +116,109 @@ class ResponseProcedure:
         Called again for the same response, it goes through the finished steps without repeating them.
         """
         log = StepLog(self._engine, response_id, self._clock)
+        missing = self._missing_model(response_id)
+        if missing is not None:
+            log.skip_rest()
+            return self.give_up(response_id, missing)
 
-        def step(which: Step, work: Callable[[], tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+        def step(which: Step, work: Callable[[], Told]) -> dict[str, Any]:
             outcome = run_step(which.name, lambda: self._guarded(log, which, work))
             if _FAILED in outcome:
                 raise _Abandoned(str(outcome[_FAILED]))
             return outcome
 
         try:
-            step(PROPOSE, lambda: self._approval.propose(response_id, log))
+            step(PROPOSE, lambda: self._propose(response_id, log))
             decision = step(DECIDE, lambda: self._approval.decide(response_id, log))
             if decision["state"] != ResponseState.RUNNING:
                 log.skip_rest()
                 return str(decision["state"])
             self._carry_out(Task.model_validate(decision["task"]), log, step)
+        except _NotConfirmed as end:
+            log.skip_rest()
+            return str(end)
         except _Abandoned as failure:
             log.skip_rest()
             return self.give_up(response_id, str(failure))
         return ResponseState.SUCCEEDED.value
 
+    def _missing_model(self, response_id: str) -> str | None:
+        """Say what is wrong when the site no longer watches the model of a response."""
+        with Session(self._engine) as session:
+            model = load(session, response_id)[0].model
+        if model in self._site.models:
+            return None
+        return f"{model} is no longer at this site: put models/{model} back and ask for a new response."
+
+    def _propose(self, response_id: str, log: StepLog) -> Told:
+        """Ask first; what is known of the outcome is added to the question."""
+        proposed = self._approval.propose(response_id, log)
+        add_estimate(self._engine, self._site, response_id, now=self._clock())
+        return proposed
+
     def _carry_out(
         self,
         task: Task,
         log: StepLog,
-        step: Callable[[Step, Callable[[], tuple[str, dict[str, Any]]]], dict[str, Any]],
+        step: _StepTaker,
     ) -> None:
-        """Everything after an approval; raises `_Abandoned` when a step fails."""
+        """Everything after an approval; raises `_Abandoned` when a step fails, `_NotConfirmed` without it."""
         if task.kind == "reload":
             self._carry_out_reload(task, log, step)
             return
-        retrained = Retrained.model_validate(step(RETRAIN, lambda: self._retrain(task, log)))
-        built = Built.model_validate(step(BUILD, lambda: self._build(task, retrained, log)))
-        step(BENCH, lambda: self._bench(task, built, log))
+        retrained = Retrained.model_validate(step(RETRAIN, lambda: self._work.retrain(task, log)))
+        built = Built.model_validate(step(BUILD, lambda: self._work.build(task, retrained, log)))
+        benched = Benched.model_validate(step(BENCH, lambda: self._work.bench(task, built, log)))
+        task = self._confirm(task, hardware_plan(task, retrained, built, benched), log, step)
         try:
-            applied = Applied.model_validate(step(APPLY, lambda: self._apply(task, built, log)))
-            verified = step(VERIFY, lambda: self._verify(task, applied, log))
+            applied = Applied.model_validate(step(APPLY, lambda: self._work.apply(task, built, log)))
+            verified = step(VERIFY, lambda: self._work.verify(task, applied, log))
         except _Abandoned:
-            step(ROLL_BACK, lambda: self._roll_back(task, log))
+            step(ROLL_BACK, lambda: self._work.roll_back(task, log))
             raise
         verification = Verification.model_validate(verified)
-        reference = step(REFERENCE, lambda: self._reference(task, applied, verification))
-        step(CLOSE, lambda: self._close(task, built, verification, str(reference["reference_id"])))
+        reference = step(REFERENCE, lambda: self._work.reference(task, applied, verification))
+        step(CLOSE, lambda: self._work.close(task, built, verification, str(reference["reference_id"])))
 
     def _carry_out_reload(
         self,
         task: Task,
         log: StepLog,
-        step: Callable[[Step, Callable[[], tuple[str, dict[str, Any]]]], dict[str, Any]],
+        step: _StepTaker,
     ) -> None:
         """Load the same package again; a board that still differs is then to be prescaled out."""
-        reloaded = step(APPLY, lambda: self._reload(task, log))
+        task = self._confirm(task, reload_plan(task), log, step)
+        reloaded = step(APPLY, lambda: self._work.reload(task, log))
         run, lumisection = reloaded["after"]
-        verified = step(VERIFY, lambda: self._verify_reload(task, (run, lumisection), log))
-        step(CLOSE, lambda: self._close_reload(task, Verification.model_validate(verified)))
+        verified = step(VERIFY, lambda: self._work.verify_reload(task, (run, lumisection), log))
+        step(CLOSE, lambda: self._work.close_reload(task, Verification.model_validate(verified)))
         log.skip_rest()
 
-    def _reload(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
-        applied = self._workshop.reload(task, _reporter(log, APPLY))
-        with transaction(self._engine) as session:
-            response, _ = load(session, task.response_id)
-            response.strategy = RELOAD
-            # windows that have begun hold events of the board as it was
-            begun = session.exec(
-                select(WindowRow.run, WindowRow.lumisection)
-                .where(WindowRow.model == task.model)
-                .order_by(col(WindowRow.run).desc(), col(WindowRow.lumisection).desc())
-                .limit(1)
-            ).first()
-        after = list(begun or (task.run, task.last_lumisection))
-        return applied.summary, {"after": after, **applied.model_dump(mode="json")}
-
-    def _verify_reload(self, task: Task, after: tuple[int, int], log: StepLog) -> tuple[str, dict[str, Any]]:
-        policy = self._site.models[task.model].policy
-
-        def look() -> Verification:
-            verdicts = [one for one in self._verdicts_of(task, task.package) if position(one) > after]
-            return verify_integrity(
-                verdicts, needed=policy.verify_lumisections, allowed_misses=policy.verify_allowed_misses
-            )
-
-        return self._await_verification(task, log, look)
-
-    def _close_reload(self, task: Task, verification: Verification) -> tuple[str, dict[str, Any]]:
-        text = f"Resolved by reloading package {task.package[:12]}: the board agrees with its emulator again."
-        with transaction(self._engine) as session:
-            response, incident = load(session, task.response_id)
-            if response.state == ResponseState.RUNNING:
-                self._succeed(session, response, incident, text, {"package": task.package}, verification)
-        return text, {}
-
-    def _retrain(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
-        retrained = self._workshop.retrain(task, _reporter(log, RETRAIN))
-        now = self._clock()
-        with transaction(self._engine) as session:
-            response, _ = load(session, task.response_id)
-            response.strategy = retrained.strategy
-            response.training_id = retrained.training_id
-            training = Artefact("training", retrained.training_id)
-            add_edge(session, training, Artefact("response", task.response_id), "asked for by", now=now)
-            for dataset_id in retrained.dataset_ids:
-                add_edge(session, training, Artefact("dataset", dataset_id), "trained on", now=now)
-        return retrained.summary, retrained.model_dump(mode="json")
-
-    def _build(self, task: Task, retrained: Retrained, log: StepLog) -> tuple[str, dict[str, Any]]:
-        built = self._workshop.build(task, retrained, _reporter(log, BUILD))
-        if task.automatic and built.plan_kind not in self._site.models[task.model].policy.auto_plan_kinds:
-            raise StepFailed(
-                f"the plan is {built.plan_kind!r}, which the policy does not allow without an approval: "
-                f"ask for a new response and approve it"
-            )
-        now = self._clock()
-        with transaction(self._engine) as session:
-            response, _ = load(session, task.response_id)
-            response.candidate_package = built.package_id
-            package = Artefact("package", built.package_id)
-            add_edge(session, package, Artefact("training", retrained.training_id), "made from", now=now)
-            add_edge(session, package, Artefact("package", task.package), "succeeds", now=now)
-        return built.summary, built.model_dump(mode="json")
-
-    def _bench(self, task: Task, built: Built, log: StepLog) -> tuple[str, dict[str, Any]]:
-        benched = self._workshop.bench(task, built, _reporter(log, BENCH))
-        if not benched.passed:
-            raise StepFailed(f"the bench did not pass, the board was not touched: {benched.summary}")
-        return benched.summary, Benched.model_dump(benched, mode="json")
-
-    def _apply(self, task: Task, built: Built, log: StepLog) -> tuple[str, dict[str, Any]]:
-        applied = self._workshop.apply(task, built, _reporter(log, APPLY))
-        return applied.summary, applied.model_dump(mode="json")
-
-    def _verify(self, task: Task, applied: Applied, log: StepLog) -> tuple[str, dict[str, Any]]:
-        settings = self._site.models[task.model].settings
-
-        def look() -> Verification:
-            return verify(
-                self._verdicts_of(task, applied.package_id),
-                needed=settings.policy.verify_lumisections,
-                allowed_misses=settings.policy.verify_allowed_misses,
-                rate_band=settings.watch.rate_band,
-            )
-
-        return self._await_verification(task, log, look)
-
-    def _await_verification(
-        self, task: Task, log: StepLog, look: Callable[[], Verification]
-    ) -> tuple[str, dict[str, Any]]:
-        """Look until the firmware is verified; raises `VerificationFailed` when it is not, or not in time."""
-        timeout_s = self._site.models[task.model].policy.verify_timeout_s
-        started = log.started_at(VERIFY)
-        while True:
-            found = look()
-            log.progress(VERIFY, min(found.judged / found.needed, 1.0), found.summary)
-            if found.state is VerificationState.PASSED:
-                return found.summary, found.model_dump(mode="json")
-            if found.state is VerificationState.FAILED:
-                raise VerificationFailed(f"the firmware does not do what it should: {found.summary}")
-            if (self._clock() - started).total_seconds() > timeout_s:
-                raise VerificationFailed(f"not verified within {timeout_s:.0f} s: {found.summary}")
-            self._patience.wait()
-
-    def _reference(
-        self, task: Task, applied: Applied, verification: Verification
-    ) -> tuple[str, dict[str, Any]]:
-        first, last, run = verification.first_lumisection, verification.last_lumisection, verification.run
-        if first is None or last is None or run is None:
-            raise StepFailed("the verification names no windows: ask for a new response")
-        reference_id = self._workshop.successor_reference(task, applied.package_id, run, first, last)
-        now = self._clock()
-        with transaction(self._engine) as session:
-            response, _ = load(session, task.response_id)
-            response.reference_id = reference_id
-            reference = Artefact("reference", reference_id)
-            add_edge(session, reference, Artefact("package", applied.package_id), "describes", now=now)
-            if task.reference_id is not None:
-                add_edge(session, reference, Artefact("reference", task.reference_id), "succeeds", now=now)
-        text = f"{reference_id[:12]} from LS {first}-{last} of run {run}, approved by {task.decided_by}."
-        return text, {"reference_id": reference_id}
-
-    def _close(
-        self, task: Task, built: Built, verification: Verification, reference_id: str
-    ) -> tuple[str, dict[str, Any]]:
-        with transaction(self._engine) as session:
-            response, incident = load(session, task.response_id)
-            text = (
-                f"Resolved by {response.strategy}: package {built.package_id[:12]} on the board, "
-                f"{verification.summary}"
-            )
-            if response.state != ResponseState.RUNNING:
-                return text, {}
-            detail = {"reference_id": reference_id, "package": built.package_id}
-            self._succeed(session, response, incident, text, detail, verification)
-        return text, {}
-
-    def _succeed(
+    def _confirm(
         self,
-        session: Session,
-        response: ResponseRecord,
-        incident: IncidentRecord,
-        text: str,
-        detail: dict[str, Any],
-        verification: Verification,
-    ) -> None:
-        """Close response and incident, in the caller's transaction."""
-        now = self._clock()
-        if verification.run is not None and verification.last_lumisection is not None:
-            incident.last_run, incident.last_lumisection = verification.run, verification.last_lumisection
-        response.state = ResponseState.SUCCEEDED
-        response.ended_at = now
-        response.outcome = text
-        response.progress = 1.0
-        record_happening(
-            session, incident, "response.ended", text, now=now, response_id=response.id, detail=detail
-        )
-        close_incident(session, incident, text, actor=ACTOR, now=now)
-
-    def _roll_back(self, task: Task, log: StepLog) -> tuple[str, dict[str, Any]]:
-        return self._workshop.roll_back(task, _reporter(log, ROLL_BACK)), {"package": task.package}
+        task: Task,
+        plan: HardwarePlan,
+        log: StepLog,
+        step: _StepTaker,
+    ) -> Task:
+        """Ask for the decision before the board where the policy wants one; gives the task with its names."""
+        if not task.confirm:
+            return task
+        answer = step(CONFIRM, lambda: self._approval.confirm(task.response_id, plan, log))
+        if answer["state"] != ResponseState.RUNNING:
+            raise _NotConfirmed(str(answer["state"]))
+        return task.model_copy(update={"decided_by": str(answer["decided_by"])})
 
     # around the steps
 
-    def _guarded(
-        self, log: StepLog, step: Step, work: Callable[[], tuple[str, dict[str, Any]]]
-    ) -> dict[str, Any]:
-        """Run a step's work with its record around it; a failure becomes a result, never an exception."""
+    def _guarded(self, log: StepLog, step: Step, work: Callable[[], Told]) -> dict[str, Any]:
+        """Run a step's work with its record around it; a failure becomes a result, never an exception.
+
+        A step whose end is in its record is not done again: a crash came before the engine knew of it.
+        """
+        ended = log.ended(step)
+        if ended is not None:
+            return ended.result if ended.state == StepState.DONE else _failure(step, ended.detail)
         log.begin(step)
         try:
             detail, result = work()
@@ -346,7 +231,7 @@ class ResponseProcedure:
             log.done(step, detail, result)
             return result
         log.failed(step, reason)
-        return {_FAILED: f"{step.title}: {reason}"}
+        return _failure(step, reason)
 
     def give_up(self, response_id: str, reason: str) -> str:
         """End a response that did not succeed, and say what the board was left with; returns the state."""
@@ -368,35 +253,22 @@ class ResponseProcedure:
                         f" The board runs the verified package {(response.candidate_package or '')[:12]}."
                     )
                 case Board.UNPROVEN:
-                    instruction = self._site.models[response.model].policy.prescale_instruction
+                    instruction = self._prescale_instruction(response.model)
                     incident.instruction = instruction
                     reason += f" The board may run an unproven package. {instruction}"
             response.outcome = reason
-            if incident.state == IncidentState.RESPONDING:
-                acknowledged = incident.acknowledged_by is not None
-                incident.state = IncidentState.ACKNOWLEDGED if acknowledged else IncidentState.OPEN
+            response.decide_by = None
+            back_from_response(incident)
             record_happening(session, incident, "response.ended", reason, now=now, response_id=response_id)
+            if board in {Board.UNTOUCHED, Board.PREVIOUS}:
+                end_request(session, incident, reason, now=now)
             return str(response.state)
 
-    def _verdicts_of(self, task: Task, package_id: str) -> list[Verdict]:
-        with Session(self._engine) as session:
-            rows = session.exec(
-                select(VerdictRecord)
-                .where(
-                    VerdictRecord.model == task.model,
-                    VerdictRecord.package == package_id,
-                    VerdictRecord.simulated == task.simulated,
-                )
-                .order_by(
-                    col(VerdictRecord.run), col(VerdictRecord.lumisection), col(VerdictRecord.received_at)
-                )
-            ).all()
-        latest = {(row.run, row.lumisection): Verdict.model_validate(row.payload) for row in rows}
-        return list(latest.values())  # one per window: the verdict after late data replaces the earlier one
+    def _prescale_instruction(self, model: str) -> str:
+        if model in self._site.models:
+            return self._site.models[model].policy.prescale_instruction
+        return str(PolicySettings.model_fields["prescale_instruction"].default)
 
 
-def _reporter(log: StepLog, step: Step) -> Callable[[float, str], None]:
-    def report(fraction: float, message: str) -> None:
-        log.progress(step, fraction, message)
-
-    return report
+def _failure(step: Step, reason: str) -> dict[str, Any]:
+    return {_FAILED: f"{step.title}: {reason}"}

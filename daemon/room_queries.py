@@ -5,15 +5,19 @@ Plain functions like `queries`, over the same database. Changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, or_, select
 
-from daemon.views import PackageView, ReferenceView, WindowView
-from hw.records import PackageRecord
+from daemon.records import ResponseRecord, ResponseStepRecord
+from daemon.steps import APPLY, BENCH
+from daemon.views import BenchView, BoardOperationView, PackageView, ReferenceView, WindowView
+from hw.records import BoardOperationRecord, PackageRecord
+from hw.report import BenchReport
 from streams.conditions import Conditions
 from streams.judging.assessment import Assessment
 from streams.judging.reference_store import list_references
@@ -55,6 +59,13 @@ def windows(engine: Engine, model: str, *, run: int | None = None, limit: int = 
         ]
 
 
+def newest_assessment(engine: Engine, model: str, run: int) -> int | None:
+    """Give the number of the latest assessment of a run: while it stays, no window was judged."""
+    newest = select(func.max(AssessmentRow.id)).where(AssessmentRow.model == model, AssessmentRow.run == run)
+    with Session(engine) as session:
+        return session.exec(newest).one()
+
+
 def references(engine: Engine, model: str | None = None) -> list[ReferenceView]:
     """Give the references of one model, or of all, newest first."""
     return [
@@ -84,6 +95,73 @@ def packages(engine: Engine) -> list[PackageView]:
             PackageView(**{**row.model_dump(), "recorded_at": row.recorded_at.replace(tzinfo=UTC)})
             for row in rows
         ]
+
+
+def board_operations(
+    engine: Engine, *, package_id: str | None = None, limit: int = 50
+) -> list[BoardOperationView]:
+    """Give what was done to the boards, newest first; `package_id` narrows to one package, loaded or left."""
+    query = (
+        select(BoardOperationRecord, PackageRecord.name)
+        .join(PackageRecord, col(PackageRecord.id) == BoardOperationRecord.to_package, isouter=True)
+        .order_by(col(BoardOperationRecord.id).desc())
+        .limit(limit)
+    )
+    if package_id is not None:
+        query = query.where(
+            or_(
+                BoardOperationRecord.to_package == package_id,
+                BoardOperationRecord.from_package == package_id,
+            )
+        )
+    with Session(engine) as session:
+        return [_operation(record, name) for record, name in session.exec(query).all()]
+
+
+def last_operations(engine: Engine, models: Sequence[str]) -> dict[str, BoardOperationView]:
+    """Give the last thing that was done to the board of each model, by model, in one statement."""
+    newest = (
+        select(func.max(BoardOperationRecord.id))
+        .join(PackageRecord, col(PackageRecord.id) == BoardOperationRecord.to_package)
+        .where(col(PackageRecord.name).in_(models))
+        .group_by(PackageRecord.name)
+    )
+    query = (
+        select(BoardOperationRecord, PackageRecord.name)
+        .join(PackageRecord, col(PackageRecord.id) == BoardOperationRecord.to_package)
+        .where(col(BoardOperationRecord.id).in_(newest))
+    )
+    with Session(engine) as session:
+        return {name: _operation(record, name) for record, name in session.exec(query).all()}
+
+
+def benches(engine: Engine, package_id: str) -> list[BenchView]:
+    """Give the benches that responses made of a package, oldest first: before the board, and on it."""
+    query = (
+        select(ResponseStepRecord)
+        .join(ResponseRecord, col(ResponseRecord.id) == ResponseStepRecord.response_id)
+        .where(
+            ResponseRecord.candidate_package == package_id,
+            col(ResponseStepRecord.name).in_([BENCH.name, APPLY.name]),
+        )
+        .order_by(col(ResponseStepRecord.ended_at))
+    )
+    found = []
+    with Session(engine) as session:
+        for step in session.exec(query).all():
+            report = step.result.get("report") or step.result.get("detail", {}).get("bench")
+            if report:
+                title = f"{step.response_id}: {step.title.lower()}"
+                found.append(
+                    BenchView(title=title, at=step.ended_at, report=BenchReport.model_validate(report))
+                )
+    return found
+
+
+def _operation(record: BoardOperationRecord, model: str | None) -> BoardOperationView:
+    content = record.model_dump(exclude={"id", "done_at", "loaded_words"})
+    # SQLite gives the time back without its zone, which is UTC
+    return BoardOperationView(**content, model=model, at=record.done_at.replace(tzinfo=UTC))
 
 
 def _column(attribute: object) -> Any:

@@ -12,11 +12,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from daemon.access.oidc_settings import OidcSettings
+from daemon.access.roles import Role
+from daemon.alert_settings import AlertmanagerSettings, AlertsSettings
 from daemon.kafka_settings import KafkaSettings
-from streams.conditions import Matchable
+from daemon.logs import LogFormat
+from streams.conditions import ConditionName, Matchable
 
 StrategyName = Literal["input_recalibration", "batchnorm", "bias", "last_layer", "layers", "all_weights"]
 PlanKind = Literal["nothing", "weights", "partial", "full"]
+_ADDRESS = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -51,6 +56,21 @@ class StreamSettings(_Section):
     )  # a verdict later than this after its lumisection is late
 
 
+class RetentionSettings(_Section):
+    """How long the daemon keeps what happened; what the stream keeps is said in [stream]."""
+
+    events_days: float = Field(default=400.0, gt=0)  # the audit log; what is older goes, signed off in it
+    incidents_days: float = Field(default=400.0, gt=0)  # history, decisions and steps of resolved incidents
+    notifications_days: float = Field(default=90.0, gt=0)  # messages about resolved incidents
+    work_files_days: float = Field(default=30.0, gt=0)  # data, models and logs of ended responses
+
+
+class LoggingSettings(_Section):
+    """How the daemon writes its log."""
+
+    format: LogFormat = "text"  # or "json": one object a line
+
+
 class ConsoleSettings(_Section):
     """Where console and API listen. Anything but loopback must be said on purpose."""
 
@@ -59,6 +79,7 @@ class ConsoleSettings(_Section):
     allow_remote: bool = False
     public_url: str | None = None  # what links in messages start with, behind a proxy
     session_hours: float = Field(default=12.0, gt=0, le=168)
+    idle_hours: float = Field(default=4.0, gt=0, le=168)  # without an open page
 
     @model_validator(mode="after")
     def _loopback_unless_said(self) -> ConsoleSettings:
@@ -81,6 +102,9 @@ class MattermostSettings(_Section):
     channel_id: str | None = None
     replay_channel_id: str | None = None
     webhook_url_file: Path | None = None
+    callback_url: str | None = Field(default=None, pattern=_ADDRESS)  # where the server reaches this daemon
+    command_token_file: Path | None = None  # of the slash command
+    button_hours: float = Field(default=12.0, gt=0, le=168)  # how long a button works
 
     @model_validator(mode="after")
     def _complete(self) -> MattermostSettings:
@@ -91,10 +115,13 @@ class MattermostSettings(_Section):
 
 
 class OperatorSettings(_Section):
-    """One person who may act: the file holds the person's API token."""
+    """One person: a role, and how single sign-on and, if it is not in the database, a token name them."""
 
-    token_file: Path
     full_name: str = ""
+    role: Role = Role.OPERATOR
+    token_file: Path | None = None
+    subject: str | None = Field(default=None, min_length=1)  # of single sign-on; default: the name
+    mattermost_user_id: str | None = Field(default=None, pattern=r"^[a-z0-9]{26}$")  # who acts from the chat
 
 
 class HardwareSettings(_Section):
@@ -116,10 +143,36 @@ class SiteSettings(BaseSettings):
     database_url: str | None = None
     kafka: KafkaSettings = KafkaSettings()
     stream: StreamSettings = StreamSettings()
+    retention: RetentionSettings = RetentionSettings()
+    logging: LoggingSettings = LoggingSettings()
     console: ConsoleSettings = ConsoleSettings()
+    alerts: AlertsSettings = AlertsSettings()
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     mattermost: MattermostSettings = MattermostSettings()
     operators: dict[_Name, OperatorSettings] = Field(default_factory=dict)
+    oidc: OidcSettings | None = None
     hardware: HardwareSettings = HardwareSettings()
+
+    @field_validator("operators")
+    @classmethod
+    def _one_chat_user_each(cls, value: dict[str, OperatorSettings]) -> dict[str, OperatorSettings]:
+        owners: dict[str, str] = {}
+        for name, operator in value.items():
+            user = operator.mattermost_user_id
+            if user is not None and owners.setdefault(user, name) != name:
+                raise ValueError(
+                    f"{name}.mattermost_user_id is also that of {owners[user]}: give each person their own"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _nobody_listens_to_strangers(self) -> SiteSettings:
+        if self.console.allow_remote and not self.operators and self.oidc is None:
+            raise ValueError(
+                "console.allow_remote needs people who may log in: declare them under [operators.<name>], "
+                "or set [oidc], or remove allow_remote"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -142,6 +195,14 @@ class WatchSettings(_Section):
     rate_band: float = Field(default=0.10, gt=0, lt=1)  # relative deviation of the accept rate people accept
     integrity_tolerance: float = Field(default=1e-4, ge=0, lt=1)  # events that may differ from the emulator
     match: tuple[Matchable, ...] = ()  # what a window must share with its reference besides the pileup
+    interpolate: ConditionName | None = None  # what new references follow besides the pileup: `bunches`
+
+    @field_validator("interpolate")
+    @classmethod
+    def _beside_the_pileup(cls, value: str | None) -> str | None:
+        if value == "pileup":
+            raise ValueError("the pileup is always followed: name another condition, or leave it out")
+        return value
 
 
 class PolicySettings(_Section):
@@ -149,17 +210,21 @@ class PolicySettings(_Section):
 
     approvers: tuple[_Name, ...] = Field(min_length=1)
     approvals_needed: int = Field(default=1, ge=1)
+    hardware_approvals_needed: int = Field(default=0, ge=0, le=2)  # once more, before the board is touched
+    distinct_approvers: bool = True  # who approved the response may not approve the board too
     strategies: tuple[StrategyName, ...] = ()  # least invasive first; none where no firmware is retrained
     auto_plan_kinds: tuple[PlanKind, ...] = ()
     verify_lumisections: int = Field(default=10, ge=1)
     verify_allowed_misses: int = Field(default=1, ge=0)  # windows that may exceed without a rollback
     verify_timeout_s: float = Field(default=3600.0, gt=0)
-    decision_timeout_s: float = Field(default=7 * 86400.0, gt=0)
+    decision_timeout_s: float = Field(default=7 * 86400.0, gt=0)  # then the proposal is withdrawn
+    escalate_after_s: float | None = Field(default=None, gt=0)  # without a decision ...
+    escalate_to: tuple[_Name, ...] = ()  # ... these people are told too
     prescale_instruction: str = (
         "Prescale the algorithm out: ask the shift leader for the prescale column without it."
     )
 
-    @field_validator("strategies", "approvers")
+    @field_validator("strategies", "approvers", "escalate_to")
     @classmethod
     def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
@@ -172,6 +237,20 @@ class PolicySettings(_Section):
             raise ValueError(
                 f"approvals_needed = {self.approvals_needed}, but {len(self.approvers)} approvers are listed"
             )
+        needed = self.hardware_approvals_needed
+        if needed and self.distinct_approvers:
+            needed += self.approvals_needed
+        if needed > len(self.approvers):
+            raise ValueError(
+                f"hardware_approvals_needed = {self.hardware_approvals_needed}: {needed} different approvers "
+                f"are needed, and {len(self.approvers)} are listed (or set distinct_approvers = false)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_to_escalate_to(self) -> PolicySettings:
+        if (self.escalate_after_s is None) == bool(self.escalate_to):
+            raise ValueError("escalate_after_s and escalate_to go together: give both, or none")
         return self
 
 

@@ -56,6 +56,12 @@ class Site:
     state_dir: Path
     database_url: str
     models: Mapping[str, SiteModel]
+    file_name: str = SITE_FILE
+
+    @property
+    def file(self) -> Path:
+        """The file that it was read from."""
+        return self.folder / self.file_name
 
     @property
     def name(self) -> str:
@@ -144,20 +150,25 @@ def load_site(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Site
     """
     file = path / SITE_FILE if path.is_dir() or path.suffix != ".toml" else path
     folder = file.parent.resolve()
+    settings = read_site_settings(file, overrides)
+    state_dir = settings.state_dir if settings.state_dir.is_absolute() else folder / settings.state_dir
+    database_url = settings.database_url or f"sqlite:///{state_dir / 'lumiwatch.sqlite'}"
+    models = _load_models(folder / "models")
+    _check_operators(file, settings, models)
+    return Site(folder, settings, state_dir, database_url, models, file.name)
+
+
+def read_site_settings(file: Path, overrides: Mapping[str, Any] | None = None) -> SiteSettings:
+    """Read a `lumiwatch.toml` alone, without the models. Parameters and errors as of `load_site`."""
     content = merge(read_toml(file), overrides or {})
     try:
-        settings = SiteSettings(**content)
+        return SiteSettings(**content)
     except ValidationError as error:
         raise SettingsError(explain(origin(file, error), error)) from error
     except SourceError as error:
         raise SettingsError(
             f"environment: {error}: set the keys of a section one by one, for example LUMIWATCH_CONSOLE__PORT"
         ) from error
-    state_dir = settings.state_dir if settings.state_dir.is_absolute() else folder / settings.state_dir
-    database_url = settings.database_url or f"sqlite:///{state_dir / 'lumiwatch.sqlite'}"
-    models = _load_models(folder / "models")
-    _check_operators(file, settings, models)
-    return Site(folder, settings, state_dir, database_url, models)
 
 
 def _load_models(folder: Path) -> dict[str, SiteModel]:
@@ -199,10 +210,11 @@ def _check_strategies(file: Path, model: SiteModel) -> None:
 def _check_operators(file: Path, settings: SiteSettings, models: Mapping[str, SiteModel]) -> None:
     known = set(settings.operators) or {"local"}
     for model in models.values():
-        strangers = sorted(set(model.policy.approvers) - known)
-        if strangers:
-            raise SettingsError(
-                f"{model.folder / 'model.toml'}: policy.approvers names {', '.join(strangers)}, "
-                f"but {file.name} has no [operators.{strangers[0]}]; add it with its token_file "
-                f"(known: {', '.join(sorted(known))})"
-            )
+        for key in ("approvers", "escalate_to"):
+            strangers = sorted(set(getattr(model.policy, key)) - known)
+            if strangers:
+                raise SettingsError(
+                    f"{model.folder / 'model.toml'}: policy.{key} names {', '.join(strangers)}, "
+                    f"but {file.name} has no [operators.{strangers[0]}]; add it "
+                    f"(known: {', '.join(sorted(known))})"
+                )

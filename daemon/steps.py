@@ -41,14 +41,15 @@ DECIDE: Final = Step("decide", "Wait for a decision", 1)
 RETRAIN: Final = Step("retrain", "Retrain", 25)
 BUILD: Final = Step("build", "Build and sign the firmware package", 25)
 BENCH: Final = Step("bench", "Prove it bit by bit", 10)
+CONFIRM: Final = Step("confirm", "Wait for the decision before the board", 0)
 APPLY: Final = Step("apply", "Reconfigure the board", 5)
 VERIFY: Final = Step("verify", "Verify on new lumisections", 29)
 REFERENCE: Final = Step("reference", "Register the successor reference", 2)
 CLOSE: Final = Step("close", "Close", 1)
 ROLL_BACK: Final = Step("roll_back", "Roll back to the previous package", 0)
 
-STEPS: Final = (PROPOSE, DECIDE, RETRAIN, BUILD, BENCH, APPLY, VERIFY, REFERENCE, CLOSE)
-"""In order; `ROLL_BACK` is added only when it is needed."""
+STEPS: Final = (PROPOSE, DECIDE, RETRAIN, BUILD, BENCH, CONFIRM, APPLY, VERIFY, REFERENCE, CLOSE)
+"""In order; `CONFIRM` is only where the policy wants it, `ROLL_BACK` is added only when it is needed."""
 
 
 class StepLog:
@@ -70,11 +71,29 @@ class StepLog:
         self._clock = clock
         self._last_progress_s = 0.0
 
-    def prepare(self) -> None:
-        """Add all steps as pending; those that exist stay as they are."""
+    def prepare(self, *, confirm: bool) -> None:
+        """Add all steps as pending; those that exist stay as they are.
+
+        Parameters
+        ----------
+        confirm
+            A decision is asked for before the board is touched.
+        """
         with transaction(self._engine) as session:
             for step in STEPS:
-                self._row(session, step)
+                if confirm or step is not CONFIRM:
+                    self._row(session, step)
+
+    def ended(self, step: Step) -> ResponseStepRecord | None:
+        """Give the record of a step that has ended; None before."""
+        with Session(self._engine) as session:
+            return session.exec(
+                select(ResponseStepRecord).where(
+                    ResponseStepRecord.response_id == self._response_id,
+                    ResponseStepRecord.name == step.name,
+                    col(ResponseStepRecord.state).in_([StepState.DONE.value, StepState.FAILED.value]),
+                )
+            ).first()
 
     def begin(self, step: Step) -> None:
         """Mark a step as running; a step taken up after a restart keeps its first start."""
@@ -134,8 +153,6 @@ class StepLog:
         now = self._clock()
         with transaction(self._engine) as session:
             row = self._row(session, step)
-            if row.state == state and row.detail == detail:
-                return  # written before a crash, and told already
             row.state = state
             row.started_at = row.started_at or now
             row.ended_at = now
@@ -147,7 +164,12 @@ class StepLog:
             if state is StepState.DONE and step is not ROLL_BACK:
                 response.progress = _before(step) + step.share / 100
             incident = session.get(IncidentRecord, response.incident_id)
-            if incident is not None and step not in {PROPOSE, DECIDE, CLOSE}:  # these tell their own story
+            if incident is not None and step not in {
+                PROPOSE,
+                DECIDE,
+                CONFIRM,
+                CLOSE,
+            }:  # these tell their own story
                 record_happening(
                     session,
                     incident,

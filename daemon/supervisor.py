@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from daemon.errors import ProcessFailed
 from hw.processes import die_with_parent
 
 _STOP_TIMEOUT_S = 10.0
+LONGEST_LOG_BYTES = 32 * 1024 * 1024
+"""A log that grows beyond this is kept once as `<name>.log.1`, and begins anew."""
 _WRONG_INPUT = 2  # exit code of a command whose settings are wrong: trying again mends nothing
 
 Arguments = Callable[[], Sequence[str]]
@@ -169,6 +172,7 @@ class Supervisor:
             A process ended that is not to be started again, or one ended too often.
         """
         for child in tuple(self.children):
+            _bound(child.log)
             if child.process.poll() is None:
                 continue
             if child.due_s is None:
@@ -226,6 +230,16 @@ def _spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) 
             start_new_session=True,
             preexec_fn=die_with_parent(),  # noqa: PLW1509  # one ctypes call, prepared before the fork
         )
+
+
+def _bound(log: Path) -> None:
+    """Begin a long log anew; the process goes on writing to the same file, whose end is now its beginning."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LONGEST_LOG_BYTES:
+            try:
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            finally:  # even if the disk is full, and just then
+                os.truncate(log, 0)
 
 
 def _obituary(child: Child) -> str:

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from daemon.errors import NotPossibleNow
 from daemon.happenings import record_happening
+from daemon.incidents import check_transition, position
 from daemon.records import (
     FINAL_RESPONSE_STATES,
     IncidentRecord,
@@ -18,6 +19,9 @@ from daemon.records import (
     ResponseRecord,
     ResponseState,
 )
+from streams.judging.verdict import Verdict
+
+_UNDECIDED = (ResponseState.PREPARING, ResponseState.PROPOSED, ResponseState.HARDWARE_PROPOSED)
 
 
 def create_response(session: Session, incident: IncidentRecord, *, requested_by: str, now: datetime) -> str:
@@ -56,17 +60,44 @@ def close_incident(
     *,
     actor: str,
     now: datetime,
-    kind: str = "incident.resolved",
+    recovered_at: tuple[int, int] | None = None,
 ) -> list[str]:
-    """Resolve an incident and withdraw its waiting proposals; returns the responses to wake."""
+    """Resolve an incident and withdraw its waiting proposals; returns the responses to wake.
+
+    Parameters
+    ----------
+    recovered_at
+        (run, lumisection) of the good verdict, when it recovered by itself: then it may come back.
+    """
     incident.state = IncidentState.RESOLVED
     incident.resolved_at = now
     incident.resolved_by = actor
     incident.resolution = text
+    incident.recovered_run, incident.recovered_lumisection = recovered_at or (None, None)
     outcome = "Withdrawn: the incident was resolved before a decision."
     withdrawn = withdraw_waiting(session, incident, outcome, now=now)
+    kind = "incident.resolved" if recovered_at is None else "incident.recovered"
     record_happening(session, incident, kind, text, now=now, actor=actor)
     return withdrawn
+
+
+def reopen_incident(session: Session, incident: IncidentRecord, verdict: Verdict, *, now: datetime) -> None:
+    """Open a recovered incident again: a new episode of the same problem, which nobody looks after yet."""
+    check_transition(incident.id, IncidentState(incident.state), IncidentState.OPEN)
+    incident.state = IncidentState.OPEN
+    incident.resolved_at = incident.resolved_by = incident.resolution = None
+    incident.recovered_run = incident.recovered_lumisection = None
+    incident.acknowledged_at = incident.acknowledged_by = None
+    incident.reopened += 1
+    incident.last_run, incident.last_lumisection = position(verdict)
+    incident.families = list(verdict.families)
+    incident.reason = verdict.reason
+    incident.package = verdict.package
+    incident.reference_id = verdict.reference_id
+    incident.latest_verdict = verdict.model_dump(mode="json")
+    text = f"Reopened at LS {verdict.lumisection}: {verdict.reason}"
+    detail = {"verdict": incident.latest_verdict, "reopened": incident.reopened}
+    record_happening(session, incident, "incident.reopened", text, now=now, detail=detail)
 
 
 def withdraw_waiting(session: Session, incident: IncidentRecord, outcome: str, *, now: datetime) -> list[str]:
@@ -74,12 +105,21 @@ def withdraw_waiting(session: Session, incident: IncidentRecord, outcome: str, *
     waiting = session.exec(
         select(ResponseRecord).where(
             ResponseRecord.incident_id == incident.id,
-            col(ResponseRecord.state).in_([ResponseState.PREPARING.value, ResponseState.PROPOSED.value]),
+            col(ResponseRecord.state).in_([state.value for state in _UNDECIDED]),
         )
     ).all()
     for response in waiting:
         response.state = ResponseState.WITHDRAWN
         response.ended_at = now
         response.outcome = outcome
+        response.decide_by = None
+        back_from_response(incident)
     session.flush()
     return [response.id for response in waiting]
+
+
+def back_from_response(incident: IncidentRecord) -> None:
+    """Let an incident be as it was before a response worked on it."""
+    if incident.state == IncidentState.RESPONDING:
+        acknowledged = incident.acknowledged_by is not None
+        incident.state = IncidentState.ACKNOWLEDGED if acknowledged else IncidentState.OPEN

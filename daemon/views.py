@@ -12,11 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 from daemon.records import (
     DecisionKind,
+    DecisionStage,
+    IncidentKind,
     IncidentState,
     NotificationState,
     ResponseState,
     StepState,
 )
+from hw.report import BenchReport
 from streams.judging.verdict import Verdict
 
 
@@ -29,6 +32,15 @@ class View(BaseModel):
 class VerdictView(Verdict):
     """One verdict on the timeline, with the time it reached the daemon."""
 
+    received_at: datetime
+
+
+class VerdictMark(View):
+    """A verdict in a strip of many."""
+
+    lumisection: int
+    state: str
+    rate_deviation: float | None
     received_at: datetime
 
 
@@ -57,6 +69,7 @@ class IncidentView(View):
 
     id: str
     model: str
+    kind: IncidentKind = IncidentKind.ALARM
     state: IncidentState
     simulated: bool
     run: int
@@ -75,6 +88,7 @@ class IncidentView(View):
     resolved_by: str | None
     resolution: str | None
     instruction: str | None
+    reopened: int = 0  # how often it came back
 
 
 class IncidentEventView(View):
@@ -105,6 +119,7 @@ class StepView(View):
 class DecisionView(View):
     """One operator's answer."""
 
+    stage: DecisionStage = DecisionStage.RESPONSE
     operator: str
     kind: DecisionKind
     strategy: str | None
@@ -124,6 +139,8 @@ class ResponseView(View):
     created_at: datetime
     decided_at: datetime | None
     decided_by: str | None
+    decide_by: datetime | None = None  # while it waits for a decision
+    escalated_at: datetime | None = None
     ended_at: datetime | None
     strategy_requested: str | None
     strategy: str | None
@@ -136,10 +153,24 @@ class ResponseView(View):
     outcome: str | None
 
 
+class Waiting(View):
+    """What a response asks operators now, and of whom."""
+
+    stage: DecisionStage
+    needed: int
+    approved_by: list[str]  # in this stage
+    missing: list[str]  # who may still answer
+    until: datetime | None
+    escalated_to: list[str]  # once it was
+
+
 class ResponseDetail(ResponseView):
     """One response with its proposal, decisions and steps."""
 
     proposal: dict[str, Any]  # see policy.Proposal
+    estimate: dict[str, Any] | None = None  # see estimate.Estimate
+    hardware: dict[str, Any] | None = None  # see hardware_plan.HardwarePlan: what goes onto the board
+    waits_for: Waiting | None = None
     decisions: list[DecisionView]
     steps: list[StepView]
 
@@ -185,6 +216,8 @@ class EventView(View):
     simulated: bool
     text: str
     detail: dict[str, Any]
+    previous: str  # hash of the event before, see docs/audit.md
+    hash: str
 
 
 class WindowView(View):
@@ -237,6 +270,33 @@ class PackageView(View):
     recorded_at: datetime
 
 
+class BoardOperationView(View):
+    """One thing that was done to a board, successful or not."""
+
+    at: datetime
+    model: str | None  # of the package that was to be loaded; None where the site does not know it
+    board: str
+    simulated: bool
+    plan_kind: str
+    from_package: str
+    to_package: str
+    outcome: str
+    reason: str
+    load_s: float
+    switch_s: float  # the board answered nothing: dead time
+    golden_events: int
+    golden_mismatches: int
+    operator: str | None
+
+
+class BenchView(View):
+    """One bench of one package: each way of computing the scores beside the bit-accurate emulator."""
+
+    title: str
+    at: datetime | None
+    report: BenchReport
+
+
 class BoardStatus(View):
     """What one board says of itself; `reachable` is false when it does not answer."""
 
@@ -266,6 +326,7 @@ class LineageEdge(View):
     child: str
     parent: str
     relation: str
+    at: datetime | None = None  # when it was noted
 
 
 class LineageGraph(View):
@@ -300,6 +361,19 @@ class Health(View):
     version: str
     site: str
     checks: dict[str, str]  # name -> "ok" or what is wrong
+    notes: dict[str, str] = {}  # what is to be known, and is no reason to be not ready
+
+
+class ConfigurationView(View):
+    """The configuration as loaded, without secrets."""
+
+    files: dict[str, str]  # path -> SHA-256
+    loaded_at: datetime
+    refused: str | None  # why the files of now are not in effect
+    refused_at: datetime | None
+    needs_restart: list[str]  # keys that have changed and are not in effect
+    settings: dict[str, Any]
+    models: dict[str, dict[str, Any]]
 
 
 ModelStatus.model_rebuild()

@@ -7,23 +7,19 @@ done again. What happens to a board is in `daemon.board_work`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from daemon.board_work import BoardWork, package_path
-from daemon.children import Interrupted
-from daemon.database import transaction
+from daemon.drifted_events import DriftedEvents
 from daemon.errors import StepFailed
 from daemon.jobs import RESULT_FILE, adopt_package, run_job
 from daemon.keys import ensure_keys, site_trusted_keys
-from daemon.lineage import Artefact, add_edge, run_artefact
 from daemon.settings import Site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
@@ -35,14 +31,9 @@ from hw.report import BenchReport
 from streams.conditions import decode_conditions
 from streams.counting.codec import decode_summary
 from streams.events.dataset import Dataset
-from streams.events.recorder import recent_dataset
 from streams.judging.reference import successor_reference
 from streams.judging.reference_store import load_reference, register_reference
 from streams.store.records import ConditionsRow, WindowRow
-
-_Result = TypeVar("_Result", bound=BaseModel)
-_LOOK_FOR_EVENTS_S = 0.5
-_ANY_LUMISECTION = 2**31 - 1
 
 
 class Workbench:
@@ -66,6 +57,7 @@ class Workbench:
         self._stopping = stopping
         self._clock = clock
         self._boards = BoardWork(engine, site, clock, stopping)
+        self._events = DriftedEvents(engine, site, stopping, clock)
 
     def package_on_board(self, model: str) -> str:
         """Id of the package that the model's board runs."""
@@ -87,7 +79,7 @@ class Workbench:
         folder.mkdir(parents=True, exist_ok=True)
         firmware = folder / "firmware.npz"
         write_atomically(firmware, self._package(task.package).model.to_npz_bytes())
-        recent, reference = self._events(task, folder, progress)
+        recent, reference = self._events.collect(task, folder, progress)
         settings = model.settings.retrain
         job = RetrainJob(
             firmware=firmware,
@@ -254,10 +246,11 @@ class Workbench:
                     col(ConditionsRow.lumisection).in_([window.lumisection for window in windows]),
                 )
             ).all()
-        pileups = {row.lumisection: decode_conditions(row.document.encode()).pileup for row in conditions}
-        windows = [window for window in windows if window.lumisection in pileups]
+        known = {row.lumisection: decode_conditions(row.document.encode()) for row in conditions}
+        windows = [window for window in windows if window.lumisection in known]
+        parent = load_reference(self._engine, task.reference_id)
         reference = successor_reference(
-            load_reference(self._engine, task.reference_id),
+            parent,
             [decode_summary(window.summary) for window in windows],
             package_id,
             built_from=(
@@ -265,71 +258,10 @@ class Workbench:
                 f"LS {first_lumisection}-{last_lumisection} of run {run}, "
                 f"approved by {task.decided_by}"
             ),
-            pileups=[pileups[window.lumisection] for window in windows],
+            pileups=[known[window.lumisection].pileup for window in windows],
+            values=[parent.header.value_in(known[window.lumisection]) for window in windows],
         )
         return register_reference(self._engine, reference, task.decided_by, self._clock()).id
-
-    def _events(self, task: Task, folder: Path, progress: Progress) -> tuple[Path, Path]:
-        """Collect the incident's events and those from before it, as two dataset files.
-
-        Files of before a restart are kept: what was trained on them may be there already, and the recorder
-        may have dropped their events since.
-        """
-        files = folder / "recent.npz", folder / "reference.npz"
-        if all(file.exists() for file in files):
-            return files
-        settings = self._site.models[task.model].settings.retrain
-        recent = self._recent_events(task, progress)
-        before = recent_dataset(
-            self._site.recent_dir,
-            task.model,
-            run=task.run,
-            first_lumisection=max(task.first_lumisection - settings.reference_lumisections, 0),
-            last_lumisection=task.first_lumisection - 1,
-            package=task.package,
-        )
-        now = self._clock()
-        with transaction(self._engine) as session:
-            run = run_artefact(task.model, task.run)
-            for dataset, what in ((recent, "drifted events of"), (before, "events before the drift of")):
-                add_edge(session, Artefact("dataset", dataset.id), run, what, now=now)
-        recent.save(files[0])
-        before.save(files[1])
-        return files
-
-    def _recent_events(self, task: Task, progress: Progress) -> Dataset:
-        """Collect drifted events; wait for more lumisections while there are too few.
-
-        Raises
-        ------
-        StepFailed
-            Too few came in time: the run has ended, or the recorder's prescale is too large.
-        """
-        settings = self._site.models[task.model].settings.retrain
-        deadline = self._clock() + timedelta(seconds=settings.events_timeout_s)
-        last_lumisection = task.last_lumisection
-        while True:
-            recent = recent_dataset(
-                self._site.recent_dir,
-                task.model,
-                run=task.run,
-                first_lumisection=task.first_lumisection,
-                last_lumisection=last_lumisection,
-                package=task.package,
-                max_events=settings.maximum_events,
-            )
-            if recent.n_events >= settings.minimum_events:
-                return recent
-            if self._clock() > deadline:
-                raise StepFailed(
-                    f"{recent.n_events} drifted events of run {task.run} were recorded, "
-                    f"{settings.minimum_events} are needed (retrain.minimum_events): "
-                    "wait for data, then ask for a new response"
-                )
-            progress(0.0, f"waiting for drifted events: {recent.n_events} of {settings.minimum_events}")
-            if self._stopping.wait(_LOOK_FOR_EVENTS_S):
-                raise Interrupted
-            last_lumisection = _ANY_LUMISECTION
 
     def _bench_inputs(self, task: Task) -> Path:
         """Write the incident's events as the plain array that the bench reads."""
@@ -364,19 +296,6 @@ class Workbench:
             passed=result.passed,
             summary=_bench_sentence(result.bench),
             report=result.bench.model_dump(mode="json"),
-        )
-
-    def _run(
-        self,
-        module: str,
-        spec: BaseModel,
-        kind: type[_Result],
-        folder: Path,
-        timeout_s: float,
-        progress: Progress,
-    ) -> _Result:
-        return run_job(
-            module, spec, kind, folder, timeout_s=timeout_s, progress=progress, stopping=self._stopping
         )
 
     def _package(self, package_id: str) -> Package:

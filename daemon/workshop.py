@@ -37,6 +37,7 @@ class Task(Fact):
     strategies: tuple[str, ...]  # in order of preference
     decided_by: str
     automatic: bool  # decided by policy, not by a person
+    confirm: bool = False  # ask once more before the board is touched
     folder: Path  # for files of this response
 
 

@@ -8,13 +8,15 @@ never to the one the shift reads for live data.
 Refuses to know the database and when to try again.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.alerts.mattermost import BotClient, WebhookClient
+from daemon.alerts.message import Offer
 
 MATTERMOST = "mattermost"
 WEBHOOK = "mattermost-webhook"
@@ -75,6 +77,10 @@ class Envelope:
         Post that heads the thread: required for replies and edits through the bot.
     image
         PNG file to attach, or None.
+    incident_id
+        The incident it tells of, or None.
+    offers
+        Answers to offer below the head of a thread; None where none belong, such as in a reply.
     """
 
     notification_id: str
@@ -84,11 +90,13 @@ class Envelope:
     text: str
     root_id: str | None = None
     image: Path | None = None
+    incident_id: str | None = None
+    offers: tuple[Offer, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was sent, and the post it became (bot only)."""
+    """What was sent, and the post it became (bot only). Tickets of buttons are secrets and are left out."""
 
     request: dict[str, Any]
     post_id: str | None = None
@@ -99,6 +107,14 @@ class Channel(Protocol):
 
     def deliver(self, envelope: Envelope) -> Receipt:
         """Send once."""
+        ...
+
+
+class Buttons(Protocol):
+    """Draws answers as buttons of a post."""
+
+    def props(self, incident_id: str, offers: Sequence[Offer]) -> dict[str, Any]:
+        """Give the `props` of a post with these buttons; empty without any, which removes earlier ones."""
         ...
 
 
@@ -146,22 +162,47 @@ def request_of(envelope: Envelope, channel: str, user_id: str | None = None) -> 
 
 
 class BotChannel:
-    """One thread per incident, written and edited by a bot account."""
+    """One thread per incident, written and edited by a bot account.
 
-    def __init__(self, client: BotClient) -> None:
+    Parameters
+    ----------
+    client
+        The bot.
+    buttons
+        Draws the answers below the head of a thread; None: heads have no buttons.
+    """
+
+    def __init__(self, client: BotClient, buttons: Buttons | None = None) -> None:
         self._client = client
+        self._buttons = buttons
 
     def deliver(self, envelope: Envelope) -> Receipt:
         """Post, reply or edit; a picture is uploaded before its post."""
         if envelope.action is Action.EDIT and envelope.root_id is not None:
             request = request_of(envelope, MATTERMOST)
-            return Receipt(request, self._client.patch_post(envelope.root_id, request["body"]))
+            body = request["body"] | self._props(envelope)
+            return Receipt(_shown(request, body), self._client.patch_post(envelope.root_id, body))
         request = request_of(envelope, MATTERMOST, self._client.user_id())
         if envelope.image is not None and envelope.channel_id is not None and envelope.image.is_file():
             content = envelope.image.read_bytes()
             file_id = self._client.upload_png(envelope.channel_id, envelope.image.name, content)
             request["body"]["file_ids"] = [file_id]
-        return Receipt(request, self._client.create_post(request["body"]))
+        body = request["body"] | self._props(envelope)
+        return Receipt(_shown(request, body), self._client.create_post(body))
+
+    def _props(self, envelope: Envelope) -> dict[str, Any]:
+        if self._buttons is None or envelope.offers is None or envelope.incident_id is None:
+            return {}
+        return {"props": self._buttons.props(envelope.incident_id, envelope.offers)}
+
+
+def _shown(request: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Give the request as sent, without tickets: who reads the notification log must not act with them."""
+    props = copy.deepcopy(body.get("props", {}))
+    for attachment in props.get("attachments", ()):
+        for action in attachment["actions"]:
+            action["integration"]["context"] = "(signed, not kept)"
+    return request | {"body": body | ({"props": props} if "props" in body else {})}
 
 
 class WebhookChannel:

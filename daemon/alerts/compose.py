@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from daemon import views
-from daemon.alerts.message import AlertMessage, Comparison, Proposal, RunConditions, Stage
-from daemon.records import DecisionKind, IncidentState, ResponseState
+from daemon.alerts.message import AlertMessage, Answer, Comparison, Offer, Proposal, RunConditions, Stage
+from daemon.records import DecisionKind, DecisionStage, IncidentKind, IncidentState, ResponseState
+from streams.judging.verdict import INTEGRITY
 
 _MAX_INPUTS = 6
 
@@ -24,6 +25,10 @@ _DECIDED = {
     DecisionKind.APPROVE.value: Stage.APPROVED,
     DecisionKind.REJECT.value: Stage.REJECTED,
     DecisionKind.PRESCALE_OUT.value: Stage.PRESCALED_OUT,
+}
+_ASKS = {
+    ResponseState.PROPOSED: DecisionStage.RESPONSE,
+    ResponseState.HARDWARE_PROPOSED: DecisionStage.HARDWARE,
 }
 
 
@@ -95,9 +100,26 @@ def head(
         conditions=conditions or fallback,
         comparisons=comparisons_of(verdict, means),
         proposal=_proposal(response),
+        offers=offers_of(incident),
         console_url=console_url,
         details=_details(incident, response),
     )
+
+
+def offers_of(incident: views.IncidentDetail) -> tuple[Offer, ...]:
+    """Say which answers make sense now: none to a resolved incident, a decision only where one is awaited."""
+    if incident.state is IncidentState.RESOLVED:
+        return ()
+    offers = [Offer(answer=Answer.ACKNOWLEDGE)] if incident.acknowledged_by is None else []
+    latest = incident.responses[-1] if incident.responses else None
+    if latest is not None and latest.state in _ASKS:
+        offers += [
+            Offer(answer=answer, response_id=latest.id, stage=_ASKS[latest.state])
+            for answer in (Answer.APPROVE, Answer.REJECT, Answer.PRESCALE_OUT)
+        ]
+    if INTEGRITY not in incident.families:  # a firmware fault is silenced by name alone
+        offers.append(Offer(answer=Answer.SILENCE))
+    return tuple(offers)
 
 
 def story_of(incident: views.IncidentDetail) -> str:
@@ -137,8 +159,12 @@ def stage_of(incident: views.IncidentView, response: views.ResponseView | None) 
     if response is not None:
         if response.state is ResponseState.RUNNING:
             return Stage.PROGRESS
+        if response.state is ResponseState.HARDWARE_PROPOSED:
+            return Stage.PROPOSED
         if response.state in _ENDED:
             return _ENDED[response.state]
+    if incident.kind is IncidentKind.REQUESTED:
+        return Stage.PROPOSED
     return Stage.ACKNOWLEDGED if incident.state is IncidentState.ACKNOWLEDGED else Stage.ALARM
 
 
@@ -201,9 +227,19 @@ def _statistics(shift: Mapping[str, Any]) -> str:
 
 
 def _proposal(response: views.ResponseDetail | None) -> Proposal | None:
-    if response is None or response.state is not ResponseState.PROPOSED or not response.proposal:
+    if response is None or not response.proposal:
         return None
     offered = response.proposal
+    if response.state is ResponseState.HARDWARE_PROPOSED and response.hardware is not None:
+        missing = response.waits_for.missing if response.waits_for is not None else ()
+        return Proposal(
+            response_id=response.id,
+            strategies=(),
+            summary=str(response.hardware["summary"]),
+            approvers=tuple(missing),
+        )
+    if response.state is not ResponseState.PROPOSED:
+        return None
     return Proposal(
         response_id=response.id,
         strategies=tuple(
@@ -226,6 +262,8 @@ def _details(incident: views.IncidentDetail, response: views.ResponseDetail | No
         lines.append(f"{response.id}: {where}{100 * response.progress:.0f} % done.")
     elif response is not None and response.outcome is not None:
         lines.append(f"{response.id}: {response.outcome}")
+    elif response is not None and response.estimate is not None:
+        lines.append(f"{response.id}: {response.estimate['summary']}")
     return tuple(lines)
 
 
@@ -246,12 +284,12 @@ def _stage_of_event(
         case "incident.resolved" | "incident.recovered":
             told_by_response = response is not None and response.state is ResponseState.SUCCEEDED
             return None if told_by_response else Stage.RESOLVED
-        case "response.proposed":
+        case "response.proposed" | "response.hardware_proposed" | "response.escalated" | "incident.requested":
             return Stage.PROPOSED
         case "response.decided":
             return _DECIDED.get(str(event.detail.get("decision")))
         case "response.ended" if response is not None:
             solved = response.state is ResponseState.SUCCEEDED and incident.state is IncidentState.RESOLVED
-            return Stage.RESOLVED if solved else _ENDED.get(response.state)
+            return Stage.RESOLVED if solved else _ENDED.get(response.state, stage_of(incident, response))
         case _:
             return None

@@ -175,7 +175,8 @@ class Evidence:
             return None
         assessment, window, reference = found
         contract = self._site.models[model].contract
-        return explain(assessment, window, reference.expectation, contract, suspects=suspects)
+        expectation = reference.expectation.at_value(assessment.second_value)
+        return explain(assessment, window, expectation, contract, suspects=suspects)
 
     def pull_map(
         self, model: str, run: int, lumisection: int, package: str, name: str, place: Place | None = None
@@ -197,7 +198,8 @@ class Evidence:
         reference = self._reference(latest)
         if reference is None or reference.expectation.layout.own_totals:
             return None
-        return rate_curve([one for one in judged if one.reference_id == latest], reference.expectation)
+        expectation = reference.expectation.at_value(judged[-1].second_value)
+        return rate_curve([one for one in judged if one.reference_id == latest], expectation)
 
     def assessments(self, model: str, run: int, *, limit: int = 300) -> list[Assessment]:
         """Return the latest assessment of every window of a run, oldest first."""
@@ -243,7 +245,8 @@ class Evidence:
         if found is None:
             return None
         assessment, window, reference = found
-        return window, reference.expectation.at(_pileup(assessment, reference))
+        expectation = reference.expectation.at_value(assessment.second_value)
+        return window, expectation.at(_pileup(assessment, reference))
 
     def _judged(
         self, model: str, run: int, lumisection: int, package: str

@@ -141,6 +141,26 @@ class BotClient:
             )
         return _identifier(infos[0], "id")
 
+    def open_dialog(self, trigger_id: str, url: str, dialog: Mapping[str, Any]) -> None:
+        """Open a form for the person whose act gave the trigger (``POST /api/v4/actions/dialogs/open``).
+
+        Parameters
+        ----------
+        trigger_id
+            From the press or the command; the server takes it for a few seconds and once.
+        url
+            Where the server posts what the person fills in.
+        dialog
+            Title, elements and state of the form.
+
+        Raises
+        ------
+        DeliveryDelayed, DeliveryNotAllowed, DeliveryRefused
+            See there; a trigger that came too late is refused.
+        """
+        content = {"trigger_id": trigger_id, "url": url, "dialog": dict(dialog)}
+        self._call("POST", "/api/v4/actions/dialogs/open", json=content)
+
     def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **content)

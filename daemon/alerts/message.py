@@ -1,21 +1,16 @@
-"""One message to the control room, as data and as text.
+"""One message to the control room, as data.
 
 A message is what a shifter reads first: which model, which lumisections, what is off and by how much, what
 lumiwatch proposes and how to answer. Its table has the shape of the CMS RateMon alerts: first the run, the
 lumisections and the conditions, then one line per quantity with actual, expected and deviation.
 
-Refuses to know where the message goes: no channels, no HTTP, no database, no clock.
+Refuses to know how it is written down (`rendering`) and where it goes: no channels, no HTTP, no database, no
+clock.
 """
 
-from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
-
-MARKDOWN_LIMIT = 16383
-"""Longest message a Mattermost server accepts, in characters."""
-
-_MAX_ROWS = 12
 
 
 class Stage(StrEnum):
@@ -35,24 +30,34 @@ class Stage(StrEnum):
     RESOLVED = "resolved"
 
 
-_SYMBOLS = {
-    Stage.WARNING: ":warning:",
-    Stage.ALARM: ":rotating_light:",
-    Stage.ACKNOWLEDGED: ":eyes:",
-    Stage.PROPOSED: ":bulb:",
-    Stage.APPROVED: ":white_check_mark:",
-    Stage.REJECTED: ":no_entry_sign:",
-    Stage.PRESCALED_OUT: ":no_entry:",
-    Stage.PROGRESS: ":hourglass_flowing_sand:",
-    Stage.RECONFIGURED: ":arrows_counterclockwise:",
-    Stage.ROLLED_BACK: ":leftwards_arrow_with_hook:",
-    Stage.FAILED: ":x:",
-    Stage.RESOLVED: ":heavy_check_mark:",
-}
+class Answer(StrEnum):
+    """What people can answer to an incident from where they read it."""
+
+    ACKNOWLEDGE = "acknowledge"
+    APPROVE = "approve"
+    REJECT = "reject"
+    PRESCALE_OUT = "prescale_out"
+    SILENCE = "silence"
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Offer(_Frozen):
+    """One answer that makes sense now.
+
+    Parameters
+    ----------
+    answer
+        What to say.
+    response_id, stage
+        The response that it would decide, and what that asks (`DecisionStage`); empty: it decides none.
+    """
+
+    answer: Answer
+    response_id: str = ""
+    stage: str = ""
 
 
 class RunConditions(_Frozen):
@@ -186,7 +191,9 @@ class AlertMessage(_Frozen):
     exceeded
         Families beyond their threshold: ``scale``, ``maps``, ``rate``.
     conditions, comparisons, proposal
-        The tables and the offer; each may be missing.
+        The tables and what is proposed; each may be missing.
+    offers
+        Answers that make sense now; only a chat with buttons shows them.
     console_url
         Page of the incident in the console.
     details
@@ -206,6 +213,7 @@ class AlertMessage(_Frozen):
     conditions: RunConditions | None = None
     comparisons: tuple[Comparison, ...] = ()
     proposal: Proposal | None = None
+    offers: tuple[Offer, ...] = ()
     console_url: str | None = None
     details: tuple[str, ...] = Field(default=())
 
@@ -231,123 +239,3 @@ def approve_command(response_id: str) -> str:
 def prescale_command(response_id: str) -> str:
     """Command line that takes the algorithm out of the menu instead of retraining it."""
     return f"lumiwatch prescale-out {response_id}"
-
-
-CONDITION_HEADINGS = ("run", "LS", "luminosity", "pileup", "beam mode", "prescale column")
-COMPARISON_HEADINGS = ("input", "actual", "expected", "deviation")
-
-
-def render_markdown(message: AlertMessage) -> str:
-    """Write a message as Mattermost Markdown, never longer than `MARKDOWN_LIMIT` characters.
-
-    Text that comes from outside (beam mode, input names, reasons) cannot mention people, break the table or
-    open a code block.
-    """
-    lines = [f"#### {_SYMBOLS[message.stage]} {_inline(message.title)}", _inline(message.reason)]
-    if message.story:
-        lines.append(f"**Likely:** {_inline(message.story)}")
-    facts = _facts(message)
-    if facts:
-        lines.append(" ".join(f"**{name}:** {_inline(value)}." for name, value in facts))
-    if message.conditions is not None:
-        lines += ["", *_markdown_table(CONDITION_HEADINGS, [message.conditions.cells()])]
-    if message.comparisons:
-        rows = [row.cells() for row in message.comparisons[:_MAX_ROWS]]
-        lines += ["", *_markdown_table(COMPARISON_HEADINGS, rows)]
-    if message.details:
-        lines += ["", *(f"- {_inline(detail)}" for detail in message.details)]
-    if message.proposal is not None:
-        lines += ["", *_markdown_proposal(message.proposal, message.console_url)]
-    elif message.console_url is not None:
-        lines += ["", f"[Open in the console]({message.console_url})"]
-    return _bounded("\n".join(lines))
-
-
-def render_text(message: AlertMessage) -> str:
-    """Write a message for a terminal or a log: the same content as the Markdown, with aligned columns."""
-    lines = [_line(message.title), _line(message.reason)]
-    if message.story:
-        lines.append(f"Likely: {_line(message.story)}")
-    lines += [f"{name}: {_line(value)}" for name, value in _facts(message)]
-    if message.conditions is not None:
-        lines += ["", *_text_table(CONDITION_HEADINGS, [message.conditions.cells()])]
-    if message.comparisons:
-        rows = [row.cells() for row in message.comparisons[:_MAX_ROWS]]
-        lines += ["", *_text_table(COMPARISON_HEADINGS, rows)]
-    if message.details:
-        lines += ["", *(f"- {_line(detail)}" for detail in message.details)]
-    lines += ["", *_text_answer(message)] if (message.proposal or message.console_url) else []
-    return "\n".join(lines)
-
-
-def _facts(message: AlertMessage) -> list[tuple[str, str]]:
-    facts = []
-    if message.onset_lumisection is not None:
-        facts.append(("Onset", f"LS {message.onset_lumisection}"))
-    if message.exceeded:
-        facts.append(("Exceeded", ", ".join(message.exceeded)))
-    facts.append(("Incident", message.incident_id))
-    if message.site:
-        facts.append(("Site", message.site))
-    return facts
-
-
-def _markdown_proposal(proposal: Proposal, console_url: str | None) -> list[str]:
-    where = f"[in the console]({console_url}) or with " if console_url else "with "
-    lines = [f"**Proposal:** {_inline(proposal.summary)}"]
-    if proposal.strategies:
-        lines.append(f"**Strategies, least invasive first:** {_inline(', '.join(proposal.strategies))}")
-    lines.append(f"**Approve** {where}`{approve_command(proposal.response_id)}`")
-    lines.append(f"**Alternative:** prescale out, `{prescale_command(proposal.response_id)}`")
-    if proposal.approvers:
-        lines.append(f"**May decide:** {_inline(', '.join(proposal.approvers))}")
-    return lines
-
-
-def _text_answer(message: AlertMessage) -> list[str]:
-    lines = []
-    if message.proposal is not None:
-        lines.append(f"Proposal: {_line(message.proposal.summary)}")
-        if message.proposal.strategies:
-            lines.append(f"Strategies, least invasive first: {_line(', '.join(message.proposal.strategies))}")
-        lines.append(f"Approve: {approve_command(message.proposal.response_id)}")
-        lines.append(f"Alternative: prescale out, {prescale_command(message.proposal.response_id)}")
-        if message.proposal.approvers:
-            lines.append(f"May decide: {_line(', '.join(message.proposal.approvers))}")
-    if message.console_url is not None:
-        lines.append(f"Console: {message.console_url}")
-    return lines
-
-
-def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return lines + ["| " + " | ".join(_inline(cell) for cell in row) + " |" for row in rows]
-
-
-def _text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    table = [tuple(headings), *(tuple(_line(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-
-
-def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _inline(text: str) -> str:
-    """One line of Markdown that is read as plain text: no mentions, no table breaks, no links, no code."""
-    escaped = _line(text)
-    for character in "\\`*_[]<>#~|":
-        escaped = escaped.replace(character, "\\" + character)
-    return escaped.replace("@", "@\u200b")
-
-
-def _bounded(markdown: str) -> str:
-    if len(markdown) <= MARKDOWN_LIMIT:
-        return markdown
-    ending = "\n(shortened: the whole message is in the console)"
-    kept = markdown[: MARKDOWN_LIMIT - len(ending)]
-    return kept[: kept.rfind("\n")] + ending

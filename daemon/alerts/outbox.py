@@ -27,7 +27,8 @@ from daemon.alerts.channels import (
     request_of,
 )
 from daemon.alerts.mattermost import DeliveryDelayed, DeliveryError, DeliveryRefused
-from daemon.alerts.message import AlertMessage, render_markdown, render_text
+from daemon.alerts.message import AlertMessage, Offer
+from daemon.alerts.rendering import render_markdown, render_text
 from daemon.database import transaction
 from daemon.records import NotificationRecord, NotificationState
 
@@ -117,6 +118,8 @@ class Outbox:
             "text": envelope.text,
             "image": str(image) if image else None,
         }
+        if action is not Action.REPLY:
+            record.payload["offers"] = [offer.model_dump(mode="json") for offer in message.offers]
         with transaction(self._engine) as session:
             if (
                 session.exec(select(NotificationRecord.id).where(NotificationRecord.key == key)).first()
@@ -214,8 +217,17 @@ class Outbox:
         action = Action(record.action)
         if action is Action.EDIT and root_id is None and record.channel == MATTERMOST:
             action = Action.POST
+        offers = payload.get("offers")
         return Envelope(
-            record.id, action, payload.get("channel_id"), markdown, payload.get("text", ""), root_id, image
+            record.id,
+            action,
+            payload.get("channel_id"),
+            markdown,
+            payload.get("text", ""),
+            root_id,
+            image,
+            record.incident_id,
+            None if offers is None else tuple(Offer.model_validate(offer) for offer in offers),
         )
 
     def _head(self, incident_id: str | None) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.judging.assessment import Assessment
-from streams.judging.expectation import Expectation
+from streams.judging.expectation import PileupExpectation
 from streams.judging.rate_chart import DEVIATIONS
 
 Floats = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ class RateCurve:
     rate_error: Floats
 
 
-def rate_curve(assessments: Sequence[Assessment], expectation: Expectation) -> RateCurve | None:
+def rate_curve(assessments: Sequence[Assessment], expectation: PileupExpectation) -> RateCurve | None:
     """Lay the windows of a run over the curve of the reference that judged them.
 
     Parameters
@@ -48,7 +48,7 @@ def rate_curve(assessments: Sequence[Assessment], expectation: Expectation) -> R
     assessments
         Of windows with an expected rate; others are left out.
     expectation
-        Of the reference that judged the last of them.
+        Of the reference that judged the last of them; at the last value of a second condition.
 
     Returns
     -------
@@ -61,8 +61,7 @@ def rate_curve(assessments: Sequence[Assessment], expectation: Expectation) -> R
     at = np.array([_pileup(one) for one in known], dtype=np.float64)
     rate = np.array([one.accept_rate for one in known])
     events = np.array([max(one.n_events, 1) for one in known])
-    means = [one.pileup for one in expectation.slices]
-    low, high = min(at.min(), means[0]), max(at.max(), means[-1])
+    low, high = min([at.min(), *expectation.pileups]), max([at.max(), *expectation.pileups])
     margin = max(0.05 * (high - low), 0.5)
     grid = np.linspace(max(low - margin, 0.0), high + margin, _STEPS)
     return RateCurve(

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -17,11 +18,13 @@ from daemon.alerts.channels import (
     WEBHOOK,
     Addresses,
     BotChannel,
+    Buttons,
     Channel,
     LogChannel,
     WebhookChannel,
 )
 from daemon.alerts.evidence import Evidence
+from daemon.alerts.heads import Heads
 from daemon.alerts.mattermost import BotClient, WebhookClient
 from daemon.alerts.notifier import Notifier
 from daemon.alerts.outbox import Outbox
@@ -39,11 +42,27 @@ class Alerts:
     ----------
     notifier
         Follows the events and delivers.
+    outbox
+        Where messages go.
+    heads
+        Writes the heads of threads.
+    bot
+        The bot account, or None without one.
     closing
         Connections to close at the end.
     """
 
-    def __init__(self, notifier: Notifier, closing: ExitStack) -> None:
+    def __init__(
+        self,
+        notifier: Notifier,
+        outbox: Outbox,
+        heads: Heads,
+        bot: BotClient | None,
+        closing: ExitStack,
+    ) -> None:
+        self.outbox = outbox
+        self.heads = heads
+        self.bot = bot
         self._notifier = notifier
         self._closing = closing
         self._stop = threading.Event()
@@ -71,6 +90,7 @@ def build_alerts(
     console_url: Callable[[], str] | None = None,
     write: Callable[[str], None] | None = None,
     on_contained: Callable[[], None] = lambda: None,
+    buttons: Buttons | None = None,
 ) -> Alerts:
     """Build the alerts of a site; nothing is sent before `Alerts.start`.
 
@@ -85,6 +105,8 @@ def build_alerts(
         Takes what is printed when no chat is configured; default: standard output.
     on_contained
         Called for every failure that was contained, to count it.
+    buttons
+        Draws the answers below heads in the chat; None: without buttons.
 
     Raises
     ------
@@ -92,31 +114,43 @@ def build_alerts(
         A secret file of [mattermost] cannot be read.
     """
     closing = ExitStack()
-    addresses, channels = _channels(site, write or _print, closing)
+    bot = _bot(site, closing)
+    addresses, channels = _channels(site, write or _print, bot, buttons, closing)
     evidence = Evidence(engine, site)
+    heads = Heads(engine, evidence, site=site.name, console_url=console_url or site.console_url)
+    outbox = Outbox(engine, addresses, channels)
     notifier = Notifier(
         engine,
-        Outbox(engine, addresses, channels),
-        evidence,
+        outbox,
+        heads,
         pictures=Pictures(evidence, site.state_dir / "pictures"),
-        site=site.name,
-        console_url=console_url or site.console_url,
+        repeat=timedelta(seconds=site.settings.alerts.repeat_interval_s),
         on_contained=on_contained,
     )
-    return Alerts(notifier, closing)
+    return Alerts(notifier, outbox, heads, bot, closing)
+
+
+def _bot(site: Site, closing: ExitStack) -> BotClient | None:
+    chat = site.settings.mattermost
+    if chat.url is None or chat.token_file is None:
+        return None
+    token = read_secret(site.path(chat.token_file), "mattermost.token_file")
+    return closing.enter_context(BotClient(chat.url, token))
 
 
 def _channels(
-    site: Site, write: Callable[[str], None], closing: ExitStack
+    site: Site,
+    write: Callable[[str], None],
+    bot: BotClient | None,
+    buttons: Buttons | None,
+    closing: ExitStack,
 ) -> tuple[Addresses, dict[str, Channel]]:
     chat = site.settings.mattermost
     channels: dict[str, Channel] = {LOG: LogChannel(write)}
-    if chat.url is not None and chat.token_file is not None:
-        token = _secret(site.path(chat.token_file), "mattermost.token_file")
-        client = closing.enter_context(BotClient(chat.url, token))
-        channels[MATTERMOST] = BotChannel(client)
+    if bot is not None:
+        channels[MATTERMOST] = BotChannel(bot, buttons)
     if chat.webhook_url_file is not None:
-        url = _secret(site.path(chat.webhook_url_file), "mattermost.webhook_url_file")
+        url = read_secret(site.path(chat.webhook_url_file), "mattermost.webhook_url_file")
         hook = WebhookClient(url)
         closing.callback(hook.close)
         channels[WEBHOOK] = WebhookChannel(hook)
@@ -129,7 +163,14 @@ def _channels(
     return addresses, channels
 
 
-def _secret(path: Path, key: str) -> str:
+def read_secret(path: Path, key: str) -> str:
+    """Read the secret that a key of lumiwatch.toml names.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be read, or is empty.
+    """
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

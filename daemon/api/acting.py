@@ -29,8 +29,17 @@ class Note(BaseModel):
     text: str = Field(min_length=1, max_length=2000)
 
 
+class RetrainRequest(BaseModel):
+    """Why a model is to be retrained."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=2000)
+    via: Literal["api", "cli"] = "api"
+
+
 class Decision(BaseModel):
-    """An answer to a proposal."""
+    """An answer to what a response asks: whether to begin, or whether to touch the board."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,6 +76,17 @@ def resolve(incident_id: str, body: Comment, services: ServicesOf, operator: Act
 def propose(incident_id: str, services: ServicesOf, operator: Actor) -> views.ResponseDetail:
     """Ask for a new response, for instance after a rejection or a rollback."""
     response_id = services.operations.propose(incident_id, operator=operator.name)
+    return queries.response(services.engine, response_id)
+
+
+@router.post("/models/{model}/retrain", status_code=201)
+def request_retrain(
+    model: str, body: RetrainRequest, services: ServicesOf, operator: Actor
+) -> views.ResponseDetail:
+    """Ask for a retraining without an alarm; it is proposed and approved as any response."""
+    response_id = services.operations.request_retrain(
+        model, operator=operator.name, reason=body.reason, via=body.via
+    )
     return queries.response(services.engine, response_id)
 
 

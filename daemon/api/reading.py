@@ -1,22 +1,27 @@
 """Reading `/api/v1`: everything that the console shows."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BeforeValidator
 
 from daemon import queries, room_queries, views
-from daemon.api.callers import Reader, ServicesOf, reader
+from daemon.api.callers import ServicesOf, reader
 from daemon.lineage import trace
 from daemon.records import IncidentState, ResponseState
 
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(reader)])
 _Limit = Annotated[int, Query(ge=1, le=5000)]
+_Number = Annotated[int, Query(ge=0, le=2**31 - 1)]  # what a database keeps
 
 
-@router.get("/me")
-def me(operator: Reader) -> dict[str, str]:
-    """Say whose token this is."""
-    return {"operator": operator.name, "full_name": operator.full_name}
+def _moment(value: object) -> object:
+    """Take a time as ISO 8601 only: a bare number says no unit."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+_Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 @router.get("/models")
@@ -35,8 +40,8 @@ def get_model(model: str, services: ServicesOf) -> views.ModelStatus:
 def list_verdicts(
     model: str,
     services: ServicesOf,
-    run: int | None = None,
-    first_lumisection: int | None = None,
+    run: _Number | None = None,
+    first_lumisection: _Number | None = None,
     limit: _Limit = 500,
 ) -> list[views.VerdictView]:
     """Verdicts of a model, oldest first."""
@@ -48,7 +53,7 @@ def list_verdicts(
 
 @router.get("/models/{model}/windows")
 def list_windows(
-    model: str, services: ServicesOf, run: int | None = None, limit: _Limit = 500
+    model: str, services: ServicesOf, run: _Number | None = None, limit: _Limit = 500
 ) -> list[views.WindowView]:
     """Windows of a model, oldest first: what they hold, without the histograms."""
     queries.site_model(services.site, model)
@@ -113,11 +118,23 @@ def list_notifications(
 
 
 @router.get("/events")
-def list_events(
-    services: ServicesOf, after: Annotated[int, Query(ge=0)] = 0, limit: _Limit = 500
-) -> list[views.EventView]:
+def list_events(services: ServicesOf, after: _Number = 0, limit: _Limit = 500) -> list[views.EventView]:
     """Happenings after a sequence number, oldest first."""
     return queries.events(services.engine, after=after, limit=limit)
+
+
+@router.get("/audit")
+def list_audit(
+    services: ServicesOf,
+    since: _Moment | None = None,
+    actor: str | None = None,
+    kind: str | None = None,
+    limit: _Limit = 200,
+) -> list[views.EventView]:
+    """List the newest happenings of a time, a person or a kind, oldest first, with their hashes."""
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    return queries.audit(services.engine, since=since, actor=actor, kind=kind, limit=limit)
 
 
 @router.get("/packages")

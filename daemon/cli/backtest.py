@@ -30,7 +30,7 @@ from streams.errors import BacktestError
 from streams.events.batch import MAX_BATCH_EVENTS
 from streams.judging.assessment import Assessment
 from streams.judging.budget import parse_budget
-from streams.judging.reference import LUMISECTIONS_PER_DAY
+from streams.judging.reference_header import LUMISECTIONS_PER_DAY
 
 _FACTORS = (1.0, 10.0, 3.0, 1 / 3, 0.1)
 """What is looked at beside one budget."""

@@ -125,11 +125,14 @@ def replay(
     batches: Annotated[int, typer.Option(help="Batches of each source in a lumisection.", min=1)] = 2,
     events: Annotated[int, typer.Option(help="Events in each lumisection.", min=1)] = 10_000,
     seed: Annotated[int, typer.Option(help="Decides which events are drawn.", min=0)] = 0,
+    condition: Annotated[
+        list[str] | None, typer.Option(help="Also tell this condition, for example bunches=2400; repeatable.")
+    ] = None,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
     from daemon.commissioning import Commissioning, load_dataset
     from daemon.through_board import score_on
-    from streams.events.replay import Replayer, ReplaySettings, parse_rate
+    from streams.events.replay import Replayer, ReplaySettings, parse_rate, parse_values
 
     loaded = load_site(site)
     watched = firmware_model(loaded, model)
@@ -147,6 +150,7 @@ def replay(
         sources=sources,
         batches_per_lumisection=batches,
         lookahead=0 if seconds else 1,
+        values=parse_values(condition or []),
     )
     score = score_on(IPbusBoard(board_address(loaded, model)))
     events_to_draw = load_dataset(dataset, watched.contract)

@@ -38,9 +38,9 @@ def watch(
     as_json: JsonOption = False,
 ) -> None:
     """Have each DQM file of a folder counted once: histograms become summaries as files land."""
+    from daemon.assembly import prepare_state_dir
     from daemon.broker import bootstrap_of
     from daemon.histograms import journal_dir, require_histograms
-    from daemon.service import prepare_state_dir
     from streams.dqm.delivery import DqmDelivery
     from streams.dqm.journal import Journal
     from streams.dqm.watcher import FolderWatcher, WatchSettings
@@ -81,10 +81,10 @@ def from_histograms(
     as_json: JsonOption = False,
 ) -> None:
     """Build a reference from DQM files, and propose it for approval."""
+    from daemon.assembly import prepare_state_dir
     from daemon.database import open_database
     from daemon.histograms import propose_histogram_reference
     from daemon.operations import utc_now
-    from daemon.service import prepare_state_dir
 
     loaded = load_site(site)
     prepare_state_dir(loaded)

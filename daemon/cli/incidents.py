@@ -8,13 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon import queries
+from daemon import queries, views
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record, print_table
 from daemon.client import connect
 from daemon.database import open_database
 from daemon.errors import NotFound
 from daemon.records import DecisionKind, IncidentState
 from daemon.settings import load_site
+from daemon.silences import Silences
+from daemon.silencing import Silence
+from daemon.what_next import QUESTIONS, what_next
 
 _IDENTITY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 app = typer.Typer(help="Incidents: list (default), show, ack, resolve, respond.")
@@ -34,26 +37,43 @@ def list_incidents(
     if context.invoked_subcommand is not None:
         return
     states = None if everything else [state for state in IncidentState if state is not IncidentState.RESOLVED]
-    found = queries.incidents(open_database(load_site(site).database_url), states=states)
+    loaded = load_site(site)
+    engine = open_database(loaded.database_url)
+    found = queries.incidents(engine, states=states)
+    quiet = Silences(engine, loaded).quiet_incidents()
     if as_json:
-        print_json([incident.model_dump(mode="json") for incident in found])
+        names = {incident: silence.id for incident, silence in quiet.items()}
+        print_json([{**one.model_dump(mode="json"), "silenced_by": names.get(one.id)} for one in found])
         return
-    rows = [(i.id, i.state, i.run, f"{i.onset_lumisection}-{i.last_lumisection}", i.reason) for i in found]
-    print_table("incidents", ("id", "state", "run", "LS", "what"), rows)
+    rows = [
+        (
+            i.id,
+            i.state,
+            _silenced(quiet.get(i.id)),
+            i.run,
+            f"{i.onset_lumisection}-{i.last_lumisection}",
+            i.reason,
+        )
+        for i in found
+    ]
+    print_table("incidents", ("id", "state", "silenced", "run", "LS", "what"), rows)
 
 
 @app.command()
 def show(incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     """Show one incident: its history, and its responses step by step."""
-    engine = open_database(load_site(site).database_url)
+    loaded = load_site(site)
+    engine = open_database(loaded.database_url)
     found = queries.incident(engine, incident)
+    silence = Silences(engine, loaded).quiet_incidents().get(incident)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json({**found.model_dump(mode="json"), "silenced_by": silence.id if silence else None})
         return
     print_record(
         f"incident {found.id}",
         {
-            "state": found.state,
+            "state": f"{found.state}, came back {found.reopened} times" if found.reopened else found.state,
+            "silenced": f"{_silenced(silence)}: {silence.reason}" if silence else "no",
             "lumisections": f"run {found.run}, LS {found.onset_lumisection}-{found.last_lumisection}",
             "what": found.reason,
             "firmware": found.package[:12],
@@ -62,9 +82,36 @@ def show(incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, as_json: J
     lines = [(f"{event.at:%H:%M:%S}", event.actor, event.text) for event in found.events]
     print_table("history (UTC)", ("at", "who", "what"), lines)
     for response in found.responses:
-        detail = queries.response(engine, response.id)
-        steps = [(step.title, step.state, step.detail) for step in detail.steps]
-        print_table(f"response {response.id}: {response.state}", ("step", "state", "detail"), steps)
+        _show_response(queries.response(engine, response.id))
+
+
+def _silenced(silence: Silence | None) -> str:
+    return "" if silence is None else f"until {silence.ends_at:%m-%d %H:%M} by {silence.author}"
+
+
+def _show_response(detail: views.ResponseDetail) -> None:
+    """Print one response: what it asks, who has answered, its steps, and what comes next."""
+    facts = {"state": detail.state, "requested by": detail.requested_by}
+    if detail.estimate is not None:
+        facts["known before"] = detail.estimate["summary"]
+    if detail.hardware is not None:
+        facts["for the board"] = detail.hardware["summary"]
+    if detail.waits_for is not None:
+        waits = detail.waits_for
+        facts |= {
+            "asks": QUESTIONS[waits.stage],
+            "approved by": f"{', '.join(waits.approved_by) or 'nobody yet'} ({waits.needed} needed)",
+            "missing": " or ".join(waits.missing),
+            "until": f"{waits.until:%Y-%m-%d %H:%M} UTC" if waits.until else "",
+        }
+    print_record(f"response {detail.id}", {**facts, "next": what_next(detail)})
+    decided = [
+        (f"{one.at:%H:%M:%S}", one.operator, QUESTIONS[one.stage], one.kind, one.strategy, one.comment)
+        for one in detail.decisions
+    ]
+    print_table("decisions (UTC)", ("at", "who", "on", "answer", "strategy", "comment"), decided)
+    steps = [(step.title, step.state, step.detail) for step in detail.steps]
+    print_table("steps", ("step", "state", "detail"), steps)
 
 
 @app.command("ack")
@@ -72,21 +119,21 @@ def acknowledge(
     incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, comment: CommentOption = ""
 ) -> None:
     """Say that you look after an incident."""
-    _post(site, f"/incidents/{_part(incident)}/acknowledge", {"comment": comment})
+    post(site, f"/incidents/{path_part(incident)}/acknowledge", {"comment": comment})
     out.print(f"incident {incident} acknowledged")
 
 
 @app.command()
 def resolve(incident: IncidentArgument, comment: CommentOption, site: SiteOption = DEFAULT_SITE) -> None:
     """End an incident by hand."""
-    _post(site, f"/incidents/{_part(incident)}/resolve", {"comment": comment})
+    post(site, f"/incidents/{path_part(incident)}/resolve", {"comment": comment})
     out.print(f"incident {incident} resolved")
 
 
 @app.command()
 def respond(incident: IncidentArgument, site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
     """Ask for a new response to an incident, for example after a rejection."""
-    answer = _post(site, f"/incidents/{_part(incident)}/responses", {})
+    answer = post(site, f"/incidents/{path_part(incident)}/responses", {})
     if as_json:
         print_json(answer)
     else:
@@ -119,17 +166,19 @@ def prescale_out(
 
 def _decide(site: Path, response: str, kind: DecisionKind, comment: str, strategy: str | None = None) -> None:
     content = {"decision": kind.value, "strategy": strategy, "comment": comment, "via": "cli"}
-    _post(site, f"/responses/{_part(response)}/decisions", content)
-    out.print(f"response {response}: {kind.value.replace('_', ' ')} recorded")
+    answer = post(site, f"/responses/{path_part(response)}/decisions", content)
+    decided = views.ResponseDetail.model_validate(answer)
+    out.print(f"response {response}: {kind.value.replace('_', ' ')} recorded. {what_next(decided)}")
 
 
-def _part(identity: str) -> str:
+def path_part(identity: str) -> str:
     """Make sure that an id is one part of a path, and not a way to elsewhere."""
     if not _IDENTITY.fullmatch(identity):
         raise NotFound(f"{identity!r} is no id: find it with `lumiwatch incidents` and `incidents show`")
     return identity
 
 
-def _post(site: Path, path: str, content: dict[str, Any]) -> Any:
+def post(site: Path, path: str, content: dict[str, Any]) -> Any:
+    """Send one act to the daemon; returns its answer."""
     with connect(load_site(site)) as client:
         return client.post(path, content)

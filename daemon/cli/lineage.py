@@ -1,8 +1,12 @@
-"""`lumiwatch lineage show`: from a firmware package (or anything else) back to the ROOT files."""
+"""`lumiwatch lineage`: from a firmware package (or anything else) back to ROOT files, on to the boards."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +34,52 @@ def show(
         print_json(graph.model_dump(mode="json"))
     else:
         out.print(lineage_tree(graph))
+
+
+class Format(StrEnum):
+    """What a lineage is written as."""
+
+    JSON = "json"
+    RO_CRATE = "ro-crate"
+    OPENLINEAGE = "openlineage"
+
+
+@app.command()
+def export(
+    identity: Annotated[str, typer.Argument(help="Id, or its first characters, of any artefact.")],
+    target: Annotated[
+        Path, typer.Option("--out", help="The new file; a folder is what an RO-Crate's metadata may go into.")
+    ],
+    form: Annotated[Format, typer.Option("--format", help="OpenLineage: one event a line.")] = Format.JSON,
+    site: SiteOption = DEFAULT_SITE,
+) -> None:
+    """Write everything an artefact was made from and what was made from it, up to the boards."""
+    from daemon import lineage_formats
+    from daemon.services import installed_version
+    from streams.events.dataset import write_atomically
+
+    loaded = load_site(site)
+    graph = lineage.whole_lineage(open_database(loaded.database_url), identity)
+    names = {"site": loaded.name, "version": installed_version()}
+    if form is Format.RO_CRATE:
+        if target.is_dir():
+            target /= lineage_formats.CRATE_FILE
+        elif target.name != lineage_formats.CRATE_FILE:
+            raise typer.BadParameter(
+                f"an RO-Crate's metadata has the name {lineage_formats.CRATE_FILE}: give --out so"
+            )
+        text = _document(lineage_formats.ro_crate(graph, **names, now=datetime.now(UTC)))
+    elif form is Format.OPENLINEAGE:
+        events = lineage_formats.open_lineage(graph, **names)
+        text = "".join(f"{json.dumps(event)}\n" for event in events)
+    else:
+        text = _document(graph.model_dump(mode="json"))
+    write_atomically(target, text.encode())
+    out.print(f"{target}: {len(graph.nodes)} artefacts", soft_wrap=True, markup=False)
+
+
+def _document(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def lineage_tree(graph: LineageGraph) -> Tree:

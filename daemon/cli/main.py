@@ -17,7 +17,10 @@ from rich.markup import escape
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from daemon.cli import (
+    access,
+    audit,
     backtest,
+    backup,
     data,
     dead_letters,
     demo,
@@ -25,8 +28,11 @@ from daemon.cli import (
     histograms,
     incidents,
     lineage,
+    reference_use,
     references,
+    retrain,
     services,
+    silences,
 )
 from daemon.cli.output import err
 from daemon.errors import CheckFailed, DaemonError, DatabaseUnusable
@@ -52,7 +58,10 @@ app.command(epilog=data.effects_help())(demo.demo)
 app.command()(services.up)
 app.command()(services.serve)
 app.command()(services.worker)
+app.command()(services.reload)
 app.command()(services.login)
+app.add_typer(access.users, name="users")
+app.add_typer(access.tokens, name="tokens")
 app.add_typer(services.config, name="config")
 app.command()(data.convert)
 app.command(epilog=data.effects_help())(data.replay)
@@ -60,14 +69,21 @@ app.command()(histograms.watch)
 app.command(epilog=data.effects_help())(backtest.backtest)
 app.command("dead-letters")(dead_letters.dead_letters)
 references.app.command()(histograms.from_histograms)
+references.app.command()(reference_use.approve)
+references.app.command()(reference_use.retire)
 app.add_typer(references.app, name="reference")
 app.add_typer(incidents.app, name="incidents")
+app.add_typer(silences.app, name="silences")
 app.command()(incidents.approve)
 app.command()(incidents.reject)
 app.command("prescale-out")(incidents.prescale_out)
+app.add_typer(retrain.app, name="retrain")
 app.command()(firmware.train)
 app.add_typer(firmware.app, name="hw")
 app.add_typer(lineage.app, name="lineage")
+app.add_typer(audit.app, name="audit")
+app.command()(backup.backup)
+app.command()(backup.restore)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

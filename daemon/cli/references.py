@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daemon import room_queries
-from daemon.auth import DEFAULT_OPERATOR
 from daemon.cli.output import (
     DEFAULT_SITE,
     JsonOption,
@@ -23,27 +22,23 @@ from daemon.cli.output import (
     progress,
 )
 from daemon.database import open_database
-from daemon.errors import NotPermitted, NotPossibleNow, SettingsError
+from daemon.errors import NotPossibleNow, SettingsError
 from daemon.keys import site_trusted_keys
 from daemon.queries import firmware_model, site_model
 from daemon.settings import Site, SiteModel, load_site
 from hw.package import open_package
 from streams.judging.budget import describe_budget, parse_budget
-from streams.judging.reference_store import (
-    approve_reference,
-    find_reference,
-    load_reference,
-    retire_reference,
-)
+from streams.judging.reference_header import in_words
+from streams.judging.reference_store import find_reference, load_reference
 
 if TYPE_CHECKING:
     from daemon.recorded_reference import Chosen
     from daemon.reference_choice import Choice, RankedRun
     from streams.judging.detectable import Detectable
     from streams.judging.reference import Reference
+    from streams.judging.reference_header import ReferenceHeader
 
 app = typer.Typer(no_args_is_help=True, help="References: build, propose, compare, approve, retire.")
-OperatorOption = Annotated[str, typer.Option("--as", help="Operator in whose name.")]
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help="Id or its first characters.")]
 BudgetOption = Annotated[
     str | None,
@@ -151,7 +146,7 @@ def show(reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, as_json:
         "built from": header.built_from,
         "runs": ", ".join(map(str, header.runs)),
         "lumisections": f"{header.n_lumisections} of {calibration.n_events:.0f} events",
-        "pileup": header.coverage,
+        "covers": header.coverage_in_words,
         "matched": "; ".join(f"{name} {', '.join(map(str, seen))}" for name, seen in header.matched.items())
         or "pileup alone",
         "held out": f"{calibration.n_lumisections} lumisections in {calibration.n_folds} parts",
@@ -159,11 +154,7 @@ def show(reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, as_json:
         "false alarms": describe_budget(header.budget),
     }
     print_record(f"reference {found.id}", fields)
-    print_table(
-        "slices",
-        ("pileup", "lumisections"),
-        [(f"{one.pileup:.1f}", one.n_lumisections) for one in header.slices],
-    )
+    _say_slices(header)
     _say_effects("detectable effects", effects, found)
 
 
@@ -174,7 +165,7 @@ def compare(
     site: SiteOption = DEFAULT_SITE,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how another reference differs from one, at the pileups that both cover."""
+    """Say how another reference differs from one, at the conditions that both cover."""
     from streams.judging.comparison import compare as compare_references
 
     loaded = load_site(site)
@@ -194,6 +185,7 @@ def compare(
             f"{each.deviations:+.1f}",
             describe_size(each.detectable, each.unit),
             f"{each.pileup:.1f}",
+            *([] if each.value is None else [f"{each.value:.6g}"]),
         )
         for each in found.channels[:_MOST]
     ]
@@ -204,11 +196,14 @@ def compare(
             f"{each.p_value:.2g}",
             f"{each.mean_shift:+.3g} {each.unit}".strip(),
             f"{each.pileup:.1f}",
+            *([] if each.value is None else [f"{each.value:.6g}"]),
         )
         for each in found.inputs[:_MOST]
     ]
-    print_table("channels", ("channel", "effect", "errors", "noticed from", "pileup"), channels)
-    print_table("inputs", ("input", "KS distance", "p-value", "shift of the mean", "pileup"), inputs)
+    followed = one.header.interpolated or two.header.interpolated
+    at = ("pileup", in_words(followed)) if followed else ("pileup",)
+    print_table("channels", ("channel", "effect", "errors", "noticed from", *at), channels)
+    print_table("inputs", ("input", "KS distance", "p-value", "shift of the mean", *at), inputs)
 
 
 @app.command("list")
@@ -227,38 +222,6 @@ def list_all(
         return
     rows = [(r.id[:12], r.model, r.package[:12], r.state, r.approved_by, r.built_from) for r in found]
     print_table("references", ("id", "model", "package", "state", "approved by", "built from"), rows)
-
-
-@app.command()
-def approve(
-    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
-) -> None:
-    """Put a reference in use."""
-    loaded = load_site(site)
-    engine = open_database(loaded.database_url)
-    row = find_reference(engine, reference)
-    _check_approver(loaded, row.model, operator)
-    approve_reference(engine, row.id, operator, datetime.now(UTC))
-    out.print(f"reference {row.id[:12]} of {row.model} is in use")
-
-
-@app.command()
-def retire(
-    reference: ReferenceArgument, site: SiteOption = DEFAULT_SITE, operator: OperatorOption = DEFAULT_OPERATOR
-) -> None:
-    """Take a reference out of use."""
-    loaded = load_site(site)
-    engine = open_database(loaded.database_url)
-    row = find_reference(engine, reference)
-    _check_approver(loaded, row.model, operator)
-    retire_reference(engine, row.id, operator, datetime.now(UTC))
-    out.print(f"reference {row.id[:12]} of {row.model} is retired")
-
-
-def _check_approver(site: Site, model: str, operator: str) -> None:
-    approvers = site_model(site, model).policy.approvers
-    if operator not in approvers:
-        raise NotPermitted(f"{operator!r} may not approve for {model}: approvers are {', '.join(approvers)}")
 
 
 def _build_recorded(
@@ -316,9 +279,22 @@ def _say_effects(title: str, effects: Sequence[Detectable], reference: Reference
         )
         for one in effects
     ]
-    n_events, pileup = reference.header.calibration.n_events, reference.header.typical_pileup
+    header = reference.header
+    at = f"windows of {header.calibration.n_events:.0f} events at pileup {header.typical_pileup:.1f}"
+    if header.typical_value is not None:
+        at += f" and {in_words(header.interpolated)} {header.typical_value:.6g}"
     columns = ("what", "in 1 window", f"in {N_WINDOWS} windows", "as a gain")
-    print_table(f"{title}, windows of {n_events:.0f} events at pileup {pileup:.1f}", columns, rows)
+    print_table(f"{title}, {at}", columns, rows)
+
+
+def _say_slices(header: ReferenceHeader) -> None:
+    rows = [(f"{one.pileup:.1f}", one.n_lumisections) for one in header.slices]
+    if not header.strata:
+        print_table("slices", ("pileup", "lumisections"), rows)
+        return
+    values = [f"{one.value:.6g}" for one in header.strata for _ in range(one.n_slices)]
+    columns = (in_words(header.interpolated), "pileup", "lumisections")
+    print_table("slices", columns, [(value, *row) for value, row in zip(values, rows, strict=True)])
 
 
 def _document(reference: Reference, effects: Sequence[Detectable]) -> dict[str, Any]:
@@ -329,6 +305,7 @@ def _document(reference: Reference, effects: Sequence[Detectable]) -> dict[str, 
         "false_alarms_per_day": header.false_alarms_per_day,
         "detectable": {
             "pileup": header.typical_pileup,
+            **({} if header.typical_value is None else {"second_value": header.typical_value}),
             "n_events": round(header.calibration.n_events),
             "effects": [one.model_dump(mode="json") for one in effects],
         },
@@ -352,6 +329,8 @@ def _say_choice(choice: Choice) -> None:
     print_table(f"runs as a reference for run {choice.target.run}", columns, rows)
     if choice.too_few_to_hold_out:
         out.print("fewer than three runs suit: what wanders from fill to fill would not be calibrated")
+    if choice.uncovered:
+        out.print(choice.uncovered)
 
 
 def _choice_document(choice: Choice) -> dict[str, Any]:

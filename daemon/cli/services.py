@@ -29,6 +29,24 @@ def serve(site: SiteOption = DEFAULT_SITE) -> None:
     run_daemon(load_site(site))
 
 
+def reload(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
+    """Let the daemon read its configuration again; exit code 2 says why the files are refused."""
+    from daemon.client import connect
+    from daemon.errors import SettingsError
+
+    loaded = load_site(site)  # what is wrong is said here, and the daemon is not even asked
+    with connect(loaded) as client:
+        configuration = client.post("/configuration/reload", {})
+    if configuration["refused"] is not None:
+        raise SettingsError(str(configuration["refused"]))
+    if as_json:
+        print_json(configuration)
+        return
+    out.print("the configuration was read again")
+    for key in configuration["needs_restart"]:
+        out.print(f"takes effect at the next start: {key}", soft_wrap=True, markup=False)
+
+
 def login(site: SiteOption = DEFAULT_SITE) -> None:
     """Print the link that opens the console in a browser; it holds your token, so keep it to yourself."""
     from daemon.client import browser_link

@@ -9,6 +9,7 @@ Refuses to know what the pages show.
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import nicegui
 from fastapi import FastAPI
@@ -16,10 +17,23 @@ from nicegui import ui
 from starlette.requests import Request
 
 from daemon.alerts.evidence import Evidence
-from daemon.console import incident_page, lineage_page, model_page, packages_page, wall
+from daemon.console import (
+    account_page,
+    approvals_page,
+    boards_page,
+    configuration_page,
+    incident_page,
+    lineage_page,
+    model_page,
+    package_page,
+    packages_page,
+    silences_page,
+    wall,
+)
 from daemon.console.guard import Door, Guard
 from daemon.console.layout import Visit, frame, visit_of
-from daemon.console.looks import STYLE
+from daemon.console.looks import SCRIPT, STYLE
+from daemon.console.wording import short
 from daemon.errors import DaemonError
 from daemon.services import Services
 
@@ -29,6 +43,9 @@ class _Site:
     services: Services
     evidence: Evidence
 
+
+RECONNECT_S: Final = 10.0
+"""So long a page that lost its connection may take to come back; one that is silent for 12 s is lost."""
 
 _registered: list[_Site] = []
 
@@ -51,14 +68,22 @@ def register_console(app: FastAPI, services: Services) -> None:
     nicegui.app.middleware_stack = None
     if first:
         ui.add_css(STYLE, shared=True)
+        ui.add_head_html(f"<script>{SCRIPT}</script>", shared=True)
         _declare_pages()
         nicegui.app.add_middleware(Guard, door=_door)
-    ui.run_with(app, title="lumiwatch", dark=True, language="en-US", show_welcome_message=False)
+    ui.run_with(
+        app,
+        title="lumiwatch",
+        dark=True,
+        language="en-US",
+        reconnect_timeout=RECONNECT_S,
+        show_welcome_message=False,
+    )
 
 
 def _door() -> Door:
     services = _registered[0].services
-    return Door(services.authenticator, services.clock, services.site.name)
+    return Door(services.access, services.clock, services.login_page)
 
 
 async def _page(
@@ -74,12 +99,27 @@ async def _page(
             ui.label(str(error)).classes("lw-notice").props('role="alert"')
 
 
+_PLAIN: Final = (
+    ("/", "Wall", wall.build),
+    ("/incidents", "Incidents", incident_page.build_list),
+    ("/approvals", "Approvals", approvals_page.build),
+    ("/boards", "Boards", boards_page.build),
+    ("/packages", "Packages", packages_page.build),
+    ("/configuration", "Configuration", configuration_page.build),
+    ("/account", "Account", account_page.build),
+)
+"""Pages whose address says everything: path, title, what fills them."""
+
+
+def _declare(path: str, title: str, build: Callable[[Visit, Services], Awaitable[None]]) -> None:
+    @ui.page(path)
+    async def show(request: Request) -> None:
+        await _page(request, title=title, path=path, fill=lambda visit, site: build(visit, site.services))
+
+
 def _declare_pages() -> None:
-    @ui.page("/")
-    async def show_wall(request: Request) -> None:
-        await _page(
-            request, title="Wall", path="/", fill=lambda visit, site: wall.build(visit, site.services)
-        )
+    for path, title, build in _PLAIN:
+        _declare(path, title, build)
 
     @ui.page("/models/{model}")
     async def show_model(request: Request, model: str) -> None:
@@ -87,16 +127,9 @@ def _declare_pages() -> None:
             request,
             title=model,
             path="/models",
-            fill=lambda visit, site: model_page.build(visit, site.services, site.evidence, model),
-        )
-
-    @ui.page("/incidents")
-    async def show_incidents(request: Request) -> None:
-        await _page(
-            request,
-            title="Incidents",
-            path="/incidents",
-            fill=lambda visit, site: incident_page.build_list(visit, site.services),
+            fill=lambda visit, site: model_page.build(
+                visit, site.services, site.evidence, model, request.query_params
+            ),
         )
 
     @ui.page("/incidents/{incident_id}")
@@ -108,13 +141,22 @@ def _declare_pages() -> None:
             fill=lambda visit, site: incident_page.build(visit, site.services, incident_id),
         )
 
-    @ui.page("/packages")
-    async def show_packages(request: Request) -> None:
+    @ui.page("/silences")
+    async def show_silences(request: Request, model: str = "") -> None:
         await _page(
             request,
-            title="Packages and boards",
+            title="Silences",
+            path="/silences",
+            fill=lambda visit, site: silences_page.build(visit, site.services, model),
+        )
+
+    @ui.page("/packages/{package_id}")
+    async def show_package(request: Request, package_id: str) -> None:
+        await _page(
+            request,
+            title=f"Package {short(package_id)}",
             path="/packages",
-            fill=lambda visit, site: packages_page.build(visit, site.services),
+            fill=lambda visit, site: package_page.build(visit, site.services, package_id),
         )
 
     @ui.page("/lineage")

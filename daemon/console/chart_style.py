@@ -8,7 +8,7 @@ from daemon.console.looks import Palette
 Figure = dict[str, Any]
 """A Plotly figure: data, layout and config in plain dictionaries."""
 
-MARGIN = {"l": 100, "r": 24, "b": 44}
+MARGIN = {"l": 100, "r": 24, "b": 56}
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
 

@@ -6,31 +6,37 @@ from the top of a page to its bottom.
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from daemon import views
-from daemon.alerts.evidence import HeatMap
 from daemon.console.chart_style import CONFIG, Figure, axis, faded, layout
 from daemon.console.looks import VERDICTS, Palette
 from daemon.console.wording import deviation, percent, short
+from daemon.silencing import FAMILIES
 from streams.judging.assessment import Assessment
 from streams.judging.track import WARNING_SHARE
 
 LOWEST_EVIDENCE, HIGHEST_EVIDENCE = -4.0, 10.0
 """Evidence beyond these, in decades from an alarm's level, is drawn there."""
 WARNING_EVIDENCE = math.log10(WARNING_SHARE)
-_SYMBOLS = {
-    "scale": "circle",
-    "mean": "triangle-down",
-    "tail": "triangle-up",
-    "presence": "pentagon",
-    "maps": "square",
-    "inputs": "diamond",
-    "correlations": "star",
-    "score": "hexagon",
-    "rate": "cross",
-}
+MOST_SYMBOLS: Final = 120
+"""Lines of more points have no symbols: they would hide each other."""
+_SYMBOLS: Final = (
+    "circle",
+    "triangle-down",
+    "triangle-up",
+    "pentagon",
+    "diamond",
+    "square",
+    "star",
+    "hourglass",
+    "hexagon",
+    "cross",
+    "bowtie",
+)
+"""One for each family, in the order of `FAMILIES`: tints repeat, symbols do not."""
 
 
 def tone_colour(tone: str, colours: Palette) -> str:
@@ -84,7 +90,7 @@ def timeline(
                 rangemode="tozero",
             ),
             "shapes": [
-                *(_vertical(x, colours) for x, _ in changes),
+                *(vertical(x, colours) for x, _ in changes),
                 _horizontal("y3", 0.0, colours.alarm, "dash"),
                 _horizontal("y3", WARNING_EVIDENCE, colours.warning, "dot"),
                 _horizontal("y4", 1.0, colours.alarm, "dash"),
@@ -101,62 +107,6 @@ def timeline(
                 "yanchor": "top",
                 "font": {"color": colours.ink, "size": 13},
             },
-        },
-        "config": CONFIG,
-    }
-
-
-def heat_map(data: HeatMap, verdicts: Sequence[views.VerdictView], colours: Palette) -> Figure:
-    """Distance of every input from its reference, over lumisections.
-
-    Parameters
-    ----------
-    data
-        As the evidence gives it.
-    verdicts
-        Of the same run: where the package changes is marked.
-    colours
-        Dark or light.
-    """
-    columns = [str(number) for number in data.lumisections]
-    top = max(0.05, float(np.nanmax(data.distance, initial=0.0)))
-    changes = package_changes(verdicts)
-    return {
-        "data": [
-            {
-                "type": "heatmap",
-                "x": list(data.lumisections),
-                "y": list(data.inputs),
-                "z": np.round(data.distance, 4).tolist(),
-                "zmin": 0.0,
-                "zmax": top,
-                "colorscale": [list(step) for step in colours.scale],
-                "hovertemplate": "%{y}<br>LS %{x}<br>KS distance %{z:.3f}<extra></extra>",
-                "colorbar": {
-                    "orientation": "h",
-                    "x": 0,
-                    "xanchor": "left",
-                    "y": 1.0,
-                    "yanchor": "bottom",
-                    "len": 0.4,
-                    "thickness": 12,
-                    "outlinewidth": 0,
-                    "title": {"text": "KS distance", "side": "right"},
-                    "tickfont": {"color": colours.ink},
-                },
-            }
-        ],
-        "layout": {
-            **layout(colours, height=max(360, 15 * len(data.inputs) + 120), top=64),
-            "xaxis": axis(colours, title="lumisection", showgrid=False, range=span(verdicts)),
-            "yaxis": axis(
-                colours,
-                autorange="reversed",
-                showgrid=False,
-                tickfont={"size": 11, "color": colours.ink},
-                dtick=1,
-            ),
-            "shapes": [_vertical(x, colours) for x, _ in changes] if columns else [],
         },
         "config": CONFIG,
     }
@@ -255,7 +205,7 @@ def _rate_lines(verdicts: Sequence[views.VerdictView], band: float, colours: Pal
             "type": "scatter",
             "mode": "markers",
             "x": [verdict.lumisection for verdict in known],
-            "y": [100 * (verdict.accept_rate or 0.0) for verdict in known],
+            "y": [round(100 * (verdict.accept_rate or 0.0), 3) for verdict in known],
             "yaxis": "y2",
             "name": "accept rate",
             "error_y": {
@@ -265,7 +215,7 @@ def _rate_lines(verdicts: Sequence[views.VerdictView], band: float, colours: Pal
                 "width": 0,
                 "color": colours.window,
             },
-            "marker": {"color": colours.window, "size": 6},
+            "marker": {"color": colours.window, "size": 6 if len(known) <= MOST_SYMBOLS else 4},
             "customdata": [
                 [percent(verdict.expected_rate), deviation(verdict.rate_deviation)] for verdict in known
             ],
@@ -277,7 +227,7 @@ def _rate_lines(verdicts: Sequence[views.VerdictView], band: float, colours: Pal
 
 def _binomial_error(verdict: views.VerdictView) -> float:
     rate, n = verdict.accept_rate or 0.0, max(verdict.n_events, 1)
-    return 100.0 * float(np.sqrt(max(rate * (1.0 - rate), 0.0) / n))
+    return round(100.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n), 3)
 
 
 def _evidence_line(verdicts: Sequence[views.VerdictView], colours: Palette) -> Figure:
@@ -319,21 +269,30 @@ def _family_lines(assessments: Sequence[Assessment], colours: Palette) -> list[F
         for family in one.families:
             if family.threshold > 0:
                 series.setdefault(family.name, []).append((one.lumisection, family.value / family.threshold))
-    tints = dict(zip(_SYMBOLS, colours.series, strict=True))
     return [
         {
             "type": "scatter",
-            "mode": "lines+markers",
+            "mode": "lines+markers" if len(points) <= MOST_SYMBOLS else "lines",
             "x": [x for x, _ in points],
-            "y": [y for _, y in points],
+            "y": [round(y, 3) for _, y in points],
             "yaxis": "y4",
             "name": name,
-            "line": {"color": tints.get(name, colours.muted), "width": 1.5},
-            "marker": {"symbol": _SYMBOLS.get(name, "x"), "size": 7},
+            "line": {"color": _tint(name, colours), "width": 1.5},
+            "marker": {"symbol": symbol_of(name), "size": 7},
             "hovertemplate": f"LS %{{x}}: {name} at %{{y:.2f}} of its threshold<extra></extra>",
         }
         for name, points in series.items()
     ]
+
+
+def symbol_of(family: str) -> str:
+    """Name, in Plotly's words, the symbol of a family's line."""
+    return _SYMBOLS[FAMILIES.index(family)] if family in FAMILIES else "x"
+
+
+def _tint(family: str, colours: Palette) -> str:
+    place = FAMILIES.index(family) if family in FAMILIES else 0
+    return colours.series[place % len(colours.series)]
 
 
 def _horizontal(axis_name: str, value: float, colour: str, dash: str) -> Figure:
@@ -363,7 +322,8 @@ def _level_note(value: float, word: str, colour: str) -> Figure:
     }
 
 
-def _vertical(x: float, colours: Palette) -> Figure:
+def vertical(x: float, colours: Palette) -> Figure:
+    """Draw a dotted line from top to bottom: where something changed."""
     return {
         "type": "line",
         "x0": x,

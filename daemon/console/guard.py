@@ -3,38 +3,31 @@
 Works below the web framework, on ASGI scopes, so that no page can forget it. Static files of the page
 framework are public: they are the same for everyone and say nothing about the site.
 
-Refuses to know pages and what an operator may do.
+Refuses to know pages and what a person may do.
 """
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from http.cookies import CookieError, SimpleCookie
-from pathlib import Path
-from urllib.parse import urlsplit
+from datetime import datetime, timedelta
+from typing import Final
 
 import nicegui
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from daemon.auth import SESSION_COOKIE, Authenticator, Operator
+from daemon.access.browsers import place_to_go, same_origin, session_cookie
+from daemon.access.control import AccessControl
+from daemon.access.people import Person
+from daemon.console.headers import PAGE_HEADERS
+from daemon.console.login_page import LoginPage
 from daemon.errors import NotAuthenticated
 
-_LOGIN_PAGE = Path(__file__).with_name("login.html").read_text(encoding="utf-8")
 _SOCKET = "/_nicegui_ws"
 _STATIC = f"/_nicegui/{nicegui.__version__}/"
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; "
-    "base-uri 'none'; form-action 'self'"
-)
-_HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = tuple((name.encode(), value.encode()) for name, value in PAGE_HEADERS.items())
+LOOK_AGAIN_AFTER: Final = timedelta(seconds=20)
+"""How long a socket stays open after its session has ended: it sends something at least this often."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +36,17 @@ class Door:
 
     Parameters
     ----------
-    authenticator
+    access
         Tells whose session a cookie is.
     clock
         Gives aware UTC.
-    site
-        Name shown on the page that asks to log in.
+    login_page
+        Shown to strangers.
     """
 
-    authenticator: Authenticator
+    access: AccessControl
     clock: Callable[[], datetime]
-    site: str
+    login_page: LoginPage
 
 
 class Guard:
@@ -75,69 +68,81 @@ class Guard:
         """Let through what has a session; answer 401 (or close the socket) otherwise."""
         if scope["type"] not in {"http", "websocket"} or self._is_public(scope):
             await self._app(scope, receive, send)
-        elif self._may_enter(scope):
-            await self._app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
+        elif await self._may_enter(scope):
+            if scope["type"] == "http":
+                await self._app(scope, receive, _with_headers(send))
+            else:
+                await self._app(scope, self._while_logged_in(scope, receive, send), send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 4401, "reason": "log in first"})
         else:
-            await HTMLResponse(_login_page(self._door().site), status_code=401)(
-                scope, receive, _with_headers(send)
-            )
+            page = self._door().login_page.answer(401, place=place_to_go(_path(scope)))
+            await page(scope, receive, send)
 
     def _is_public(self, scope: Scope) -> bool:
         path = _path(scope)
         return scope["type"] == "http" and (path.startswith(_STATIC) or path == "/favicon.ico")
 
-    def _may_enter(self, scope: Scope) -> bool:
+    async def _may_enter(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         socket = scope["type"] == "websocket" or _path(scope).startswith(_SOCKET)
-        if socket and not _same_origin(headers):
+        if socket and not same_origin(headers.get("origin"), headers.get("host")):
             return False
-        door = self._door()
-        return session_operator(door.authenticator, headers.get("cookie", ""), now=door.clock()) is not None
+        return await self._has_session(headers)
+
+    async def _has_session(self, headers: Headers) -> bool:
+        access, cookies = self._door().access, headers.get("cookie", "")
+        return await run_in_threadpool(session_person, access, cookies, seen=True) is not None
+
+    def _while_logged_in(self, scope: Scope, receive: Receive, send: Send) -> Receive:
+        """Look at the session again from time to time, because a page may stay open for days."""
+        headers, looked_at = Headers(scope=scope), self._door().clock()
+
+        async def receiving() -> Message:
+            nonlocal looked_at
+            message = await receive()
+            now = self._door().clock()
+            if message["type"] != "websocket.receive" or now - looked_at < LOOK_AGAIN_AFTER:
+                return message
+            looked_at = now
+            if await self._has_session(headers):
+                return message
+            await send({"type": "websocket.close", "code": 4401, "reason": "the session has ended"})
+            return {"type": "websocket.disconnect", "code": 4401}
+
+        return receiving
 
 
-def session_operator(authenticator: Authenticator, cookies: str, *, now: datetime) -> Operator | None:
+def session_person(access: AccessControl, cookies: str, *, seen: bool = False) -> Person | None:
     """Tell whose session a Cookie header carries.
 
     Parameters
     ----------
-    authenticator
+    access
         Knows the sessions.
     cookies
         The raw header.
-    now
-        Aware UTC.
+    seen
+        Whether this counts as use of the session.
 
     Returns
     -------
-    Operator or None
+    Person or None
         None for no session, a forged one and one that has ended.
     """
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        jar.load(cookies)
-    except CookieError:
-        return None
-    morsel = jar.get(SESSION_COOKIE)
-    if morsel is None:
+    cookie = session_cookie(cookies)
+    if cookie is None:
         return None
     try:
-        return authenticator.operator_of_session(morsel.value, now=now)
-    except (NotAuthenticated, ValueError):
+        return access.person_of_session(cookie, seen=seen)
+    except NotAuthenticated:
         return None
 
 
 def _path(scope: Scope) -> str:
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if root else path
-
-
-def _same_origin(headers: Headers) -> bool:
-    """Refuse sockets that another page in the same browser opens."""
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
 
 
 def _with_headers(send: Send) -> Send:
@@ -149,7 +154,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return sending
-
-
-def _login_page(site: str) -> str:
-    return _LOGIN_PAGE.replace("{site}", html.escape(site))

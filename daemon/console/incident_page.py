@@ -9,16 +9,21 @@ from pathlib import Path
 from nicegui import run, ui
 
 from daemon import queries, views
+from daemon.access.roles import Act
 from daemon.alerts.channels import LOG, Action
 from daemon.alerts.compose import story_of
+from daemon.console.job_log_panel import JobLogPanel
 from daemon.console.layout import Visit, badge, heading, link, marks, still_logged_in, table
 from daemon.console.live import Live
 from daemon.console.looks import INCIDENTS, NOTIFICATIONS
 from daemon.console.response_panel import ResponsePanel
+from daemon.console.silence_mark import silence_mark, silence_words
 from daemon.console.wording import clock, date_and_clock, lumisections, short
 from daemon.errors import DaemonError
 from daemon.records import FINAL_RESPONSE_STATES, IncidentState
 from daemon.services import Services
+from daemon.silences import Silences
+from daemon.silencing import Silence
 
 _ACTIONS = {
     Action.POST.value: "alarm: head of the thread",
@@ -32,10 +37,16 @@ async def build_list(visit: Visit, services: Services) -> None:
     del visit
     heading("Incidents")
     with ui.element("section").classes("lw-panel"):
-        await Live(lambda: queries.incidents(services.engine), _show_list).refresh()
+        await Live(lambda: _fetch_list(services), _show_list).refresh()
 
 
-def _show_list(found: list[views.IncidentView]) -> None:
+def _fetch_list(services: Services) -> tuple[list[views.IncidentView], dict[str, Silence]]:
+    silences = Silences(services.engine, services.site, services.clock)
+    return queries.incidents(services.engine), silences.quiet_incidents()
+
+
+def _show_list(shown: tuple[list[views.IncidentView], dict[str, Silence]]) -> None:
+    found, quiet = shown
     if not found:
         ui.label("No incident so far.").classes("lw-muted")
     for incident in found:
@@ -43,6 +54,8 @@ def _show_list(found: list[views.IncidentView]) -> None:
             badge(INCIDENTS[incident.state])
             link(incident.id, f"/incidents/{incident.id}")
             marks(simulated=incident.simulated)
+            if incident.id in quiet:
+                silence_mark(silence_words(quiet[incident.id]))
             where = lumisections(incident.first_lumisection, incident.last_lumisection)
             ui.label(f"run {incident.run}, LS {where}, opened {date_and_clock(incident.opened_at)}").classes(
                 "lw-muted"
@@ -72,7 +85,7 @@ class _IncidentPage:
         incident = await run.io_bound(queries.incident, self._services.engine, self._incident_id)
         if incident is None:  # the daemon is stopping
             return
-        self._head = Live(self._fetch, self._show_head)
+        self._head = Live(self._fetch_head, self._show_head)
         await self._head.refresh()
         with ui.element("div").classes("lw-two"):
             with ui.element("div").classes("lw-stack"):
@@ -89,6 +102,10 @@ class _IncidentPage:
     def _fetch(self) -> views.IncidentDetail:
         return queries.incident(self._services.engine, self._incident_id)
 
+    def _fetch_head(self) -> tuple[views.IncidentDetail, Silence | None]:
+        silences = Silences(self._services.engine, self._services.site, self._services.clock)
+        return self._fetch(), silences.quiet_incidents().get(self._incident_id)
+
     def _fetch_messages(self) -> list[tuple[views.NotificationView, str | None]]:
         return [(message, _picture(message)) for message in self._fetch().notifications]
 
@@ -103,9 +120,11 @@ class _IncidentPage:
             self._responses.add(response_id)
             with self._answers, ui.element("div").classes("lw-stack") as place:
                 await ResponsePanel(self._visit, self._services, response_id).build()
+                await JobLogPanel(self._services.site, response_id).build()
             place.move(target_index=0)
 
-    def _show_head(self, incident: views.IncidentDetail) -> None:
+    def _show_head(self, shown: tuple[views.IncidentDetail, Silence | None]) -> None:
+        incident, silence = shown
         with ui.element("div").classes("lw-row lw-spread"):
             with ui.element("div").classes("lw-row"):
                 heading(f"Incident {incident.id}")
@@ -113,7 +132,11 @@ class _IncidentPage:
                 marks(simulated=incident.simulated)
             with ui.element("div").classes("lw-row"):
                 link(f"Model {incident.model}", f"/models/{incident.model}")
+                if incident.state is not IncidentState.RESOLVED:
+                    link("Silence", f"/silences?model={incident.model}")
                 self._acts(incident)
+        if silence is not None:
+            silence_mark(silence_words(silence))
         if incident.instruction and incident.state is not IncidentState.RESOLVED:
             ui.label(f"Instruction to the shift: {incident.instruction}").classes("lw-notice warning")
         ui.label(incident.resolution or incident.reason).classes("lw-reason")
@@ -123,7 +146,17 @@ class _IncidentPage:
         where = lumisections(incident.first_lumisection, incident.last_lumisection)
         acknowledged = incident.acknowledged_by or "nobody yet"
         table(
-            ("run", "alarm in LS", "onset", "families", "package", "reference", "opened", "acknowledged by"),
+            (
+                "run",
+                "alarm in LS",
+                "onset",
+                "families",
+                "package",
+                "reference",
+                "opened",
+                "came back",
+                "acknowledged by",
+            ),
             [
                 (
                     str(incident.run),
@@ -133,6 +166,7 @@ class _IncidentPage:
                     short(incident.package),
                     short(incident.reference_id),
                     date_and_clock(incident.opened_at),
+                    f"{incident.reopened} times" if incident.reopened else "no",
                     acknowledged,
                 )
             ],
@@ -144,7 +178,8 @@ class _IncidentPage:
             return
         acts: list[tuple[str, str, str, Callable[[str], object]]] = []
         operations, name = self._services.operations, self._incident_id
-        if incident.state is IncidentState.OPEN and incident.acknowledged_by is None:
+        fresh = incident.state is IncidentState.OPEN and incident.acknowledged_by is None
+        if fresh and self._visit.may(Act.ACKNOWLEDGE):
             acts.append(
                 (
                     "Acknowledge",
@@ -154,7 +189,7 @@ class _IncidentPage:
                 )
             )
         model = self._services.site.models.get(incident.model)
-        answerable = model is not None and model.has_firmware
+        answerable = model is not None and model.has_firmware and self._visit.may(Act.RESPOND)
         if answerable and all(answer.state in FINAL_RESPONSE_STATES for answer in incident.responses):
             acts.append(
                 ("Propose again", "restart_alt", "grey-8", lambda who: operations.propose(name, operator=who))

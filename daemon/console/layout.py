@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from nicegui import ui
 from starlette.requests import Request
 
-from daemon.auth import Operator
-from daemon.console.guard import session_operator
+from daemon.access.people import Person
+from daemon.access.roles import Act, may
+from daemon.console.guard import session_person
 from daemon.console.looks import Look, Palette, palette
 from daemon.errors import NotAuthenticated
 from daemon.services import Services
@@ -17,8 +18,12 @@ THEME_COOKIE = "lumiwatch_theme"
 _LINKS = (
     ("/", "Wall"),
     ("/incidents", "Incidents"),
-    ("/packages", "Packages and boards"),
+    ("/approvals", "Approvals"),
+    ("/silences", "Silences"),
+    ("/boards", "Boards"),
+    ("/packages", "Packages"),
     ("/lineage", "Lineage"),
+    ("/configuration", "Configuration"),
 )
 
 
@@ -36,9 +41,13 @@ class Visit:
         Raw header, to look at the session again before a decision.
     """
 
-    operator: Operator
+    operator: Person
     dark: bool
     cookies: str
+
+    def may(self, act: Act) -> bool:
+        """Tell whether to offer an act; whether it is done is decided when it is asked for."""
+        return may(self.operator.role, act)
 
     @property
     def colours(self) -> Palette:
@@ -55,13 +64,13 @@ def visit_of(request: Request, services: Services) -> Visit:
         Nobody: the guard lets no such request through, unless the session ended this very moment.
     """
     cookies = request.headers.get("cookie", "")
-    operator = session_operator(services.authenticator, cookies, now=services.clock())
+    operator = session_person(services.access, cookies)
     if operator is None:
-        raise NotAuthenticated("the session has ended: log in again with the login link")
+        raise NotAuthenticated("the session has ended: log in again")
     return Visit(operator, request.cookies.get(THEME_COOKIE) != "light", cookies)
 
 
-def still_logged_in(visit: Visit, services: Services) -> Operator:
+def still_logged_in(visit: Visit, services: Services) -> Person:
     """Look at the session again, because a page may stay open for days.
 
     Raises
@@ -69,7 +78,7 @@ def still_logged_in(visit: Visit, services: Services) -> Operator:
     NotAuthenticated
         It has ended since.
     """
-    operator = session_operator(services.authenticator, visit.cookies, now=services.clock())
+    operator = session_person(services.access, visit.cookies, seen=True)
     if operator is None:
         raise NotAuthenticated("the session has ended: log in again, nothing was decided")
     return operator
@@ -90,8 +99,8 @@ def frame(visit: Visit, services: Services, *, title: str, path: str) -> Iterato
     """
     ui.page_title(f"{title} - lumiwatch")
     ui.dark_mode(visit.dark)
-    link("Skip to the content", "#content").classes("lw-skip", remove="lw")
     with ui.header().classes("lw-header"):
+        link("Skip to the content", "#content").classes("lw-skip", remove="lw")
         link("lumiwatch", "/").classes("lw-brand", remove="lw")
         ui.label(services.site.name).classes("lw-site")
         with ui.element("nav").classes("lw-nav").props('aria-label="Main"'):
@@ -100,7 +109,8 @@ def frame(visit: Visit, services: Services, *, title: str, path: str) -> Iterato
                 if target == path:
                     entry.props("aria-current=page")
         ui.space()
-        ui.label(f"Operator: {visit.operator.full_name or visit.operator.name}").classes("lw-site")
+        who, role = visit.operator.full_name or visit.operator.name, visit.operator.role
+        link(f"{role.capitalize()}: {who}", "/account").classes("lw-site")
         other = "light" if visit.dark else "dark"
         ui.button(
             f"{other.capitalize()} theme",
@@ -110,14 +120,17 @@ def frame(visit: Visit, services: Services, *, title: str, path: str) -> Iterato
                 "location.reload()"
             ),
         ).props("flat dense no-caps color=inherit")
+        with ui.element("form").props('action="/logout" method="post"'):
+            ui.button("Log out", icon="logout").props("flat dense no-caps color=inherit type=submit")
     with ui.element("div").classes("lw-main").props('id="content" tabindex="-1"'):
         yield
 
 
 def link(words: str, target: str) -> ui.element:
     """Make an ordinary link, reachable by keyboard."""
-    with ui.element("a").classes("lw").props(f'href="{target}"') as anchor:
+    with ui.element("a").classes("lw") as anchor:
         ui.label(words).style("display:inline")
+    anchor.props["href"] = target  # not written into a list of properties: a name may hold a quote
     return anchor
 
 

@@ -16,6 +16,9 @@ from daemon.services import Services
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y = 250, 58, 60, 26
 _KINDS = {"root_file": "ROOT file"}
 
+MOST_IN_COLUMN = 12
+"""Boxes in one column: a dataset may come from hundreds of files."""
+
 
 async def build(visit: Visit, services: Services, identity: str) -> None:
     """Fill the lineage page; without an id it asks for one and offers the packages."""
@@ -43,8 +46,14 @@ async def build(visit: Visit, services: Services, identity: str) -> None:
     if graph is None:  # the daemon is stopping
         return
     with ui.element("section").classes("lw-panel"):
-        heading(f"{_kind(graph)} {short(graph.root)}", 2)
-        ui.label("Made from, to the right; made of it, to the left.").classes("lw-muted")
+        with ui.element("div").classes("lw-row"):
+            heading(f"{_kind(graph)} {short(graph.root)}", 2)
+            place = page_of(next(node for node in graph.nodes if node.id == graph.root))
+            if place is not None:
+                link("Its page", place)
+        ui.label("Made from, to the right; made of it, to the left. Tab and Enter follow it.").classes(
+            "lw-muted"
+        )
         with ui.element("div").classes("lw-scroll"):
             ui.html(drawing(graph), sanitize=False)
     _list(graph)
@@ -58,13 +67,28 @@ async def _offer(services: Services) -> None:
             ui.label("None yet.").classes("lw-muted")
         for package in found or []:
             with ui.element("div").classes("lw-row"):
-                link(short(package.id), f"/lineage?id={package.id}").classes("lw-mono")
+                link(short(package.id), f"/lineage?id={quote(package.id)}").classes("lw-mono")
                 ui.label(f"{package.name} {package.version}")
 
 
 def _kind(graph: views.LineageGraph) -> str:
     kind = next((node.kind for node in graph.nodes if node.id == graph.root), "artefact")
     return _KINDS.get(kind, kind).capitalize() if kind != "root_file" else "ROOT file"
+
+
+def page_of(node: views.LineageNode) -> str | None:
+    """Tell the address of an artefact's own page, where it has one."""
+    identity = quote(node.id, safe="")
+    if node.kind == "package":
+        return f"/packages/{identity}"
+    if node.kind == "incident":
+        return f"/incidents/{identity}"
+    if node.kind == "response":
+        return f"/incidents/{quote(node.id.rpartition('-r')[0], safe='')}"
+    if node.kind == "run":
+        model, _, run = node.id.rpartition("/")
+        return f"/models/{quote(model, safe='')}?run={quote(run)}"
+    return None
 
 
 def _list(graph: views.LineageGraph) -> None:
@@ -85,6 +109,8 @@ def _list(graph: views.LineageGraph) -> None:
 def drawing(graph: views.LineageGraph) -> str:
     """Draw a lineage graph as SVG: one column per step away from the artefact asked for.
 
+    Boxes are links in reading order; a column of very many shows the first, and how many more there are.
+
     Parameters
     ----------
     graph
@@ -94,16 +120,24 @@ def drawing(graph: views.LineageGraph) -> str:
     for node in graph.nodes:
         columns[node.depth].append(node)
     places: dict[str, tuple[int, int]] = {}
+    boxes = []
     for position, depth in enumerate(sorted(columns)):
-        for row, node in enumerate(columns[depth]):
-            places[node.id] = (position * (_BOX_WIDTH + _GAP_X) + 2, row * (_BOX_HEIGHT + _GAP_Y) + 2)
+        x = position * (_BOX_WIDTH + _GAP_X) + 2
+        for row, node in enumerate(columns[depth][:MOST_IN_COLUMN]):
+            places[node.id] = (x, row * (_BOX_HEIGHT + _GAP_Y) + 2)
+            boxes.append(_box(node, *places[node.id], chosen=node.id == graph.root))
+        more = len(columns[depth]) - MOST_IN_COLUMN
+        if more > 0:
+            y = MOST_IN_COLUMN * (_BOX_HEIGHT + _GAP_Y) + 20
+            boxes.append(f'<text x="{x}" y="{y}">and {more} more, see the list</text>')
     width = len(columns) * (_BOX_WIDTH + _GAP_X) - _GAP_X + 4
-    height = max(len(nodes) for nodes in columns.values()) * (_BOX_HEIGHT + _GAP_Y) - _GAP_Y + 4
+    rows = min(max(len(nodes) for nodes in columns.values()), MOST_IN_COLUMN + 1)
+    height = rows * (_BOX_HEIGHT + _GAP_Y) - _GAP_Y + 4
     lines = "".join(_edge(edge, places) for edge in graph.edges)
-    boxes = "".join(_box(node, *places[node.id], chosen=node.id == graph.root) for node in graph.nodes)
     return (
-        f'<svg class="lw-graph" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="Lineage of {html.escape(short(graph.root), quote=True)}">{lines}{boxes}</svg>'
+        f'<svg class="lw-graph" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'role="group" aria-label="Lineage of {html.escape(short(graph.root), quote=True)}">'
+        f"{lines}{''.join(boxes)}</svg>"
     )
 
 

@@ -45,28 +45,40 @@ class Live(Generic[_Data]):
         self._keep = keep
         self._last: _Data | None = None
         self._busy = False
+        self._again = False
         self._problem = ui.label().classes("lw-notice").props('role="alert"')
         self._problem.set_visibility(False)
         self._part = ui.element("div").classes("lw-stack")
         ui.timer(interval_s, self.refresh, immediate=False)
 
     def start(self) -> None:
-        """Look for the first time as soon as the page stands: for what may take seconds."""
+        """Look as soon as the page has a moment: for what may take seconds."""
         ui.timer(0.01, self.refresh, once=True)
 
     async def refresh(self) -> None:
-        """Look now; a look that is still under way is not doubled."""
+        """Look now; while a look is under way, once more when it has ended."""
+        self._again = True
         if self._busy:
             return
         self._busy = True
+        try:
+            while self._again:
+                self._again = False
+                await self._look()
+        finally:
+            self._busy = False
+
+    async def _look(self) -> None:
         try:
             data = await run.io_bound(self._fetch)
         except (DaemonError, StreamsError, SQLAlchemyError, OSError) as error:
             _log.warning("console: a page could not be brought up to date: %s", error)
             self._tell(error)
             return
-        finally:
-            self._busy = False
+        except Exception as error:  # noqa: BLE001 - a fault of one part must neither hide nor end the others
+            _log.exception("console: a part of a page cannot be made")
+            self._tell(error)
+            return
         self._problem.set_visibility(False)
         if data is None or data == self._last:
             return
@@ -77,8 +89,12 @@ class Live(Generic[_Data]):
             self._show(data)
 
     def _tell(self, error: Exception) -> None:
-        known = isinstance(error, DaemonError | StreamsError)
-        words = str(error) if known else f"The database cannot be read ({type(error).__name__})."
+        if isinstance(error, DaemonError | StreamsError):
+            words = str(error)
+        elif isinstance(error, SQLAlchemyError | OSError):
+            words = f"The database cannot be read ({type(error).__name__})."
+        else:
+            words = f"This cannot be shown ({type(error).__name__}): the daemon's log says why."
         stale = "" if self._last is None else " What you see below is old."
         self._problem.set_text(words + stale)
         self._problem.set_visibility(True)

@@ -91,6 +91,8 @@ NO_DATA = Look("NO DATA", "cloud_off", "quiet")
 BEHIND = Look("STREAM", "hourglass_bottom", "warning")
 LATE = Look("LATE", "schedule", "warning")
 RATE_CHART = Look("RATE CHART", "show_chart", "warning")
+PROVEN = Look("PROVEN", "check_circle", "good")
+UNPROVEN = Look("NOT PROVEN", "error", "alarm")
 FIRMWARE_FAULT = Look("FIRMWARE FAULT", "memory", "alarm")
 
 VERDICTS = {
@@ -112,6 +114,7 @@ RESPONSES = {
     ResponseState.PREPARING: Look("PREPARING", "hourglass_empty", "quiet"),
     ResponseState.PROPOSED: Look("WAITS FOR A DECISION", "front_hand", "warning"),
     ResponseState.RUNNING: Look("RUNNING", "autorenew", "active"),
+    ResponseState.HARDWARE_PROPOSED: Look("WAITS BEFORE THE BOARD", "front_hand", "warning"),
     ResponseState.SUCCEEDED: Look("SUCCEEDED", "check_circle", "good"),
     ResponseState.REJECTED: Look("REJECTED", "cancel", "quiet"),
     ResponseState.PRESCALED_OUT: Look("PRESCALE OUT", "do_not_disturb_on", "warning"),
@@ -136,3 +139,6 @@ NOTIFICATIONS = {
 
 STYLE = Path(__file__).with_name("console.css").read_text(encoding="utf-8")
 """Style sheet of all pages."""
+
+SCRIPT = Path(__file__).with_name("connection.js").read_text(encoding="utf-8")
+"""Script of all pages: what a lost connection means."""

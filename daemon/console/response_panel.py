@@ -9,14 +9,17 @@ from collections.abc import Callable
 from nicegui import run, ui
 
 from daemon import queries, views
-from daemon.console.layout import Visit, badge, heading, still_logged_in
+from daemon.access.roles import Act
+from daemon.console.layout import Visit, badge, heading, still_logged_in, table
 from daemon.console.live import Live
 from daemon.console.looks import RESPONSES, STEPS
 from daemon.console.wording import clock, duration, short
 from daemon.errors import DaemonError
+from daemon.hardware_plan import HardwarePlan
 from daemon.policy import RELOAD, Proposal
-from daemon.records import FINAL_RESPONSE_STATES, DecisionKind, ResponseState, StepState
+from daemon.records import FINAL_RESPONSE_STATES, DecisionKind, DecisionStage, ResponseState, StepState
 from daemon.services import Services
+from daemon.what_next import waiting_words
 
 _ANSWERS = {
     DecisionKind.APPROVE: "approved",
@@ -70,7 +73,9 @@ class ResponsePanel:
                 badge(RESPONSES[response.state])
             if response.outcome:
                 ui.label(response.outcome).classes(f"lw-notice {RESPONSES[response.state].tone}")
-        form_state = (response.state, len(response.decisions))
+        asked = response.waits_for
+        escalated = asked is not None and bool(asked.escalated_to)
+        form_state = (response.state, len(response.decisions), response.estimate is None, escalated)
         if form_state != self._form_state:
             # drawn only when something was decided: nobody's choice or comment is wiped while typing
             if response.state in FINAL_RESPONSE_STATES:
@@ -93,16 +98,40 @@ class ResponsePanel:
             return
         proposal = Proposal.model_validate(response.proposal)
         ui.label(proposal.summary)
-        if response.state is not ResponseState.PROPOSED:
+        if response.estimate is not None:
+            ui.label(str(response.estimate["summary"])).classes("lw-muted")
+        asked = response.waits_for
+        if asked is None:
             return
+        self._show_who(proposal, asked)
+        if response.hardware is not None:
+            _show_hardware(HardwarePlan.model_validate(response.hardware))
+        if not self._visit.may(Act.DECIDE):
+            return
+        if asked.stage is DecisionStage.RESPONSE:
+            self._show_strategies(proposal)
+        else:
+            self._strategy = None
+        ui.input("Comment (kept with the decision)").props("outlined dense maxlength=500").classes(
+            "w-full"
+        ).on_value_change(self._type)
+        with ui.element("div").classes("lw-row"):
+            for kind, words in _BUTTONS.items():
+                self._button(kind, *words)
+        for alternative in proposal.alternatives:
+            ui.label(f"{_words(alternative.decision)}: {alternative.text}").classes("lw-muted")
+
+    def _show_who(self, proposal: Proposal, asked: views.Waiting) -> None:
+        """Say who has approved, who is missing and until when; and whether it is who looks."""
         name = self._visit.operator.name
         if name not in proposal.approvers:
             ui.label(
                 f"You are logged in as {name}, and {name} may not decide this. "
                 f"Ask {' or '.join(proposal.approvers)}."
             ).classes("lw-notice quiet")
-        if proposal.approvals_needed > 1:
-            ui.label(f"{len(response.decisions)} of {proposal.approvals_needed} approvals given.")
+        ui.label(waiting_words(asked)).classes("lw-notice warning" if asked.escalated_to else "")
+
+    def _show_strategies(self, proposal: Proposal) -> None:
         default = next((option.strategy for option in proposal.options if option.default), None)
         self._strategy = self._strategy or default or proposal.options[0].strategy
         options = {
@@ -112,14 +141,6 @@ class ResponsePanel:
             with ui.element("legend").classes("lw-step-title"):
                 ui.label("How to retrain" if proposal.kind == "retrain" else "What to do")
             ui.radio(options, value=self._strategy).on_value_change(self._choose)
-        ui.input("Comment (kept with the decision)").props("outlined dense maxlength=500").classes(
-            "w-full"
-        ).on_value_change(self._type)
-        with ui.element("div").classes("lw-row"):
-            for kind, words in _BUTTONS.items():
-                self._button(kind, *words)
-        for alternative in proposal.alternatives:
-            ui.label(f"{_words(alternative.decision)}: {alternative.text}").classes("lw-muted")
 
     def _button(self, kind: DecisionKind, words: str, icon: str, colour: str) -> None:
         async def decide() -> None:
@@ -130,10 +151,15 @@ class ResponsePanel:
 
     async def _confirmed(self, kind: DecisionKind, words: str) -> bool:
         """Ask once more: a decision is single-use, and it is late at night."""
-        strategy = _words(self._strategy).lower()
-        approved = f"Retrain ({strategy}) and reconfigure the board if a candidate passes."
-        if self._strategy == RELOAD:
+        if self._strategy is None:
+            approved = (
+                "The package goes onto the board now. New lumisections verify it, or it is rolled back."
+            )
+        elif self._strategy == RELOAD:
             approved = "Load the same package onto the board once more. Nothing is retrained."
+        else:
+            strategy = _words(self._strategy).lower()
+            approved = f"Retrain ({strategy}) and reconfigure the board if a candidate passes."
         consequence = {
             DecisionKind.APPROVE: approved,
             DecisionKind.REJECT: "The firmware stays as it is, and the incident stays open.",
@@ -194,6 +220,20 @@ class ResponsePanel:
         self._said.set_visibility(True)
 
 
+def _show_hardware(plan: HardwarePlan) -> None:
+    """Show what goes onto the board, how it was proven and which way it takes."""
+    table(
+        ("for the board", ""),
+        [
+            ("package", short(plan.package)),
+            ("in place of", short(plan.previous_package)),
+            ("strategy", _words(plan.strategy)),
+            ("proof", plan.bench),
+            ("plan", f"{plan.plan}: {plan.plan_reason}"),
+        ],
+    )
+
+
 def _step(step: views.StepView) -> None:
     look = STEPS[step.state]
     with ui.element("div").classes("lw-step").props('role="listitem"'):
@@ -234,7 +274,8 @@ def _decisions(response: views.ResponseDetail) -> None:
     for decision in response.decisions:
         strategy = f" with {_words(decision.strategy).lower()}" if decision.strategy else ""
         comment = f": {decision.comment}" if decision.comment else ""
-        answer = f"{decision.operator} {_ANSWERS[decision.kind]}"
+        board = ", for the board," if decision.stage is DecisionStage.HARDWARE else ""
+        answer = f"{decision.operator}{board} {_ANSWERS[decision.kind]}"
         ui.label(f"{clock(decision.at)} {answer}{strategy} ({decision.via}){comment}")
 
 

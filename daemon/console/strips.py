@@ -12,7 +12,7 @@ _RATE_HEIGHT = 90
 _LEAST_PLACES = 30
 
 
-def strip_svg(verdicts: Sequence[views.VerdictView], colours: Palette) -> str:
+def strip_svg(verdicts: Sequence[views.VerdictMark], colours: Palette) -> str:
     """Draw the latest states as a strip: colour and height tell them apart.
 
     Parameters
@@ -37,7 +37,7 @@ def strip_svg(verdicts: Sequence[views.VerdictView], colours: Palette) -> str:
     return _svg("lw-strip", _STRIP_HEIGHT, words, "".join(bars))
 
 
-def rate_svg(verdicts: Sequence[views.VerdictView], band: float, colours: Palette) -> str:
+def rate_svg(verdicts: Sequence[views.VerdictMark], band: float, colours: Palette) -> str:
     """Draw the accept rate relative to its expectation, with the tolerated band.
 
     Parameters

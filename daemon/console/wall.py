@@ -1,202 +1,202 @@
-"""The wall: how every monitored model is now, readable from the back of the control room."""
+"""The wall: how every monitored model is now, readable from the back of the control room.
 
+Reads everything in a number of statements that does not grow with the models. How a tile looks is in `tiles`.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nicegui import ui
+from sqlmodel import Session, col
 
-from daemon import queries, views
-from daemon.console.layout import Visit, badge, heading, link, marks
+from daemon import decision_queries, queries, views
+from daemon.console.layout import Visit, badge, heading, link
 from daemon.console.live import Live
-from daemon.console.looks import BEHIND, FIRMWARE_FAULT, LATE, NO_DATA, RESPONSES, VERDICTS, Look, Palette
-from daemon.console.strips import rate_svg, strip_svg
-from daemon.console.wording import age, deviation, percent
-from daemon.records import ResponseState
+from daemon.console.looks import BEHIND, RESPONSES, Look
+from daemon.console.silence_mark import silence_words
+from daemon.console.tiles import URGENT, Tile, TileGroup
+from daemon.console.wording import age
+from daemon.latest import newest_incidents, newest_verdicts
+from daemon.records import IncidentRecord, VerdictRecord
 from daemon.services import Services
+from daemon.settings import SiteModel
+from daemon.silences import Silences
 from daemon.workers import workers
 
 SILENCE = timedelta(minutes=3)
 """After this time without a verdict a tile says NO DATA: an old GOOD is no GOOD."""
 
+FEW = 6
+"""Up to so many models, every tile is large; beyond, only those that need somebody."""
+
 _STRIP_LENGTH = 60
 
 
 @dataclass(frozen=True)
-class Tile:
-    """What one tile shows.
+class Wall:
+    """What the whole wall shows.
 
     Parameters
     ----------
-    status
-        Of the model.
-    strip
-        Its latest verdicts, oldest first.
-    last_alarm
-        The newest incident, resolved or not.
-    silent_since
-        Time of the last verdict when it is too long ago.
-    looked_at
-        Ages are told in steps of this time.
+    tiles
+        Those that need somebody first, then by name.
+    problems
+        What is wrong with the workers, in words.
+    waiting
+        Responses that wait for a decision.
     """
-
-    status: views.ModelStatus
-    strip: tuple[views.VerdictView, ...]
-    last_alarm: views.IncidentView | None
-    silent_since: datetime | None
-    looked_at: datetime
-
-    @property
-    def look(self) -> Look:
-        """State of the tile's band."""
-        verdict = self.status.verdict
-        if verdict is None or self.silent_since is not None:
-            return NO_DATA
-        return VERDICTS[verdict.state]
-
-
-def tiles(services: Services) -> list[Tile]:
-    """Read all tiles; alarms first, then by name."""
-    now = services.clock()
-    looked_at = now - timedelta(seconds=now.second % 10, microseconds=now.microsecond)
-    found = []
-    for status in queries.model_statuses(services.engine, services.site):
-        verdicts = queries.verdict_timeline(services.engine, status.model, limit=_STRIP_LENGTH)
-        latest = queries.incidents(services.engine, model=status.model, limit=1)
-        heard = max((verdict.received_at for verdict in verdicts), default=None)
-        found.append(
-            Tile(
-                status=status,
-                strip=tuple(verdicts),
-                last_alarm=latest[0] if latest else None,
-                silent_since=heard if heard is not None and now - heard > SILENCE else None,
-                looked_at=looked_at,
-            )
-        )
-    return sorted(found, key=lambda tile: (tile.look.tone != "alarm", tile.status.model))
-
-
-@dataclass(frozen=True)
-class Wall:
-    """What the whole wall shows; `problems` say what is wrong with the workers."""
 
     tiles: tuple[Tile, ...]
     problems: tuple[str, ...]
+    waiting: tuple[views.ResponseView, ...]
+
+    @property
+    def counts(self) -> tuple[tuple[Look, int], ...]:
+        """How many models are in each state, the gravest first."""
+        found = Counter(tile.look for tile in self.tiles)
+        return tuple(sorted(found.items(), key=lambda one: (URGENT.index(one[0].tone), one[0].word)))
 
 
 def look(services: Services) -> Wall:
-    """Read everything; ages of silence are told in steps, so that a page is not drawn anew for nothing."""
-    known = workers(services.engine, services.clock())
+    """Read everything; ages are told in steps, so that nothing is drawn anew for nothing."""
+    now = services.clock()
+    known = workers(services.engine, now)
     problems = [one.words for one in known if one.stale or one.behind]
     if not known:
         problems = ["No stream worker runs: nothing is counted. Start one with `lumiwatch worker`"]
-    return Wall(tuple(tiles(services)), tuple(problems))
+    waiting = queries.responses(services.engine, states=decision_queries.WAITING)
+    return Wall(tuple(tiles(services, known, now)), tuple(problems), tuple(waiting))
+
+
+def tiles(services: Services, known: Sequence[views.WorkerView], now: datetime) -> list[Tile]:
+    """Read all tiles; those that need somebody first, then by name.
+
+    Parameters
+    ----------
+    known
+        The workers: they tell which lumisection is being counted.
+    """
+    models = services.site.models
+    names = sorted(models)
+    quiet = Silences(services.engine, services.site, lambda: now).quiet_models()
+    with Session(services.engine) as session:
+        latest = queries.latest_verdicts(session, names)
+        strips = _strips(session, names)
+        alarms = _last_alarms(session, names, now)
+    found = []
+    for name in names:
+        verdict, strip = latest.get(name), tuple(strips.get(name, ()))
+        heard = max((mark.received_at for mark in strip), default=None)
+        silent = heard is not None and now - heard > SILENCE
+        found.append(
+            Tile(
+                model=name,
+                rate_band=_rate_band(models[name]),
+                verdict=verdict,
+                strip=strip,
+                counting=_counting(known, name, verdict),
+                alarm_words=alarms.get(name, "No alarm so far."),
+                silent_words=f"No verdict for {age(heard, now)}: check the data source."
+                if silent and heard is not None
+                else None,
+                silenced_words=silence_words(quiet[name]) if name in quiet else None,
+            )
+        )
+    return sorted(found, key=lambda tile: (URGENT.index(tile.look.tone), tile.model))
+
+
+def _rate_band(model: SiteModel) -> float | None:
+    return model.settings.watch.rate_band if model.has_firmware else None
+
+
+def _strips(session: Session, names: Sequence[str]) -> dict[str, list[views.VerdictMark]]:
+    """Read the latest states of every model, oldest first."""
+    deviation = col(VerdictRecord.payload)["rate_deviation"].as_float().label("rate_deviation")
+    strips: dict[str, list[views.VerdictMark]] = {}
+    for row in newest_verdicts(session, names, col(VerdictRecord.state), deviation, limit=_STRIP_LENGTH):
+        mark = views.VerdictMark(
+            lumisection=row.lumisection,
+            state=row.state,
+            rate_deviation=row.rate_deviation,
+            received_at=row.received_at,
+        )
+        strips.setdefault(row.model, []).insert(0, mark)
+    return strips
+
+
+def _last_alarms(session: Session, names: Sequence[str], now: datetime) -> dict[str, str]:
+    columns = (IncidentRecord.id, IncidentRecord.onset_lumisection, IncidentRecord.state)
+    return {
+        row.model: f"Last alarm {age(row.opened_at, now, step_s=10)} ago, since LS {row.onset_lumisection}: "
+        f"{row.id}, {row.state}"
+        for row in newest_incidents(session, names, *(col(one) for one in columns))
+    }
+
+
+def _counting(known: Sequence[views.WorkerView], model: str, verdict: views.VerdictView | None) -> int | None:
+    """Tell the lumisection at hand, where it is ahead of the verdict."""
+    counted = max((one.lumisections.get(model, 0) for one in known if not one.stale), default=0)
+    return counted if verdict is not None and counted > verdict.lumisection else None
 
 
 async def build(visit: Visit, services: Services) -> None:
     """Fill the wall page."""
     heading("Monitored models")
-    live = Live(lambda: look(services), lambda found: _show(found, visit), interval_s=1.5)
-    await live.refresh()
+    page = _Page(visit)
+    await Live(lambda: look(services), page.show, interval_s=1.5, keep=True).refresh()
 
 
-def _show(wall: Wall, visit: Visit) -> None:
-    found = wall.tiles
+class _Page:
+    """The parts of the wall, each drawn anew only when it changed."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._shown: Wall | None = None
+
+    def _begin(self) -> None:
+        self._summary = ui.element("div").classes("lw-summary").props('role="status"')
+        self._notices = ui.element("div").classes("lw-stack").style("gap:8px")
+        self._urgent = TileGroup("Models that need somebody", self._visit.colours, large=True)
+        self._calm = TileGroup("All other models", self._visit.colours, large=False)
+
+    def show(self, wall: Wall) -> None:
+        """Bring the page up to date."""
+        last = self._shown
+        if last is None:
+            self._begin()
+        if last is None or wall.counts != last.counts:
+            self._summary.clear()
+            with self._summary:
+                _counts(wall)
+        if last is None or (wall.problems, wall.waiting) != (last.problems, last.waiting):
+            self._notices.clear()
+            with self._notices:
+                _notices(wall)
+        large = [tile for tile in wall.tiles if len(wall.tiles) <= FEW or tile.needs_somebody]
+        self._urgent.show(large)
+        self._calm.show([tile for tile in wall.tiles if tile not in large])
+        self._shown = wall
+
+
+def _counts(wall: Wall) -> None:
+    if len(wall.tiles) > 1:
+        for state, number in wall.counts:
+            with ui.element("div").classes(f"lw-count lw-{state.tone}"):
+                ui.icon(state.icon).props('aria-hidden="true"')
+                ui.label(f"{number} {state.word}")
+
+
+def _notices(wall: Wall) -> None:
     for problem in wall.problems:
         with ui.element("div").classes("lw-notice warning lw-row").props('role="status"'):
             badge(BEHIND)
             ui.label(f"{problem}.")
-    _waiting(found)
-    with ui.element("div").classes("lw-wall"):
-        for tile in found:
-            _tile(tile, visit.colours)
-
-
-def _waiting(found: Sequence[Tile]) -> None:
-    for tile in found:
-        response = tile.status.response
-        if response is not None and response.state is ResponseState.PROPOSED:
-            with ui.element("div").classes("lw-notice warning lw-row").props('role="status"'):
-                badge(RESPONSES[response.state])
-                ui.label(f"{tile.status.model}: a response to {response.incident_id} is proposed.")
-                link("Look and decide", f"/incidents/{response.incident_id}")
-
-
-def _tile(tile: Tile, colours: Palette) -> None:
-    status, look = tile.status, tile.look
-    with (
-        ui.element("a")
-        .classes(f"lw-tile {look.tone}")
-        .props(f'href="/models/{status.model}" aria-label="{status.model}: {look.word}"')
-    ):
-        with ui.element("div").classes(f"lw-tile-band lw-fill-{look.tone}"):
-            ui.icon(look.icon).props('aria-hidden="true"')
-            ui.label(look.word).classes("lw-tile-word")
-            ui.label(status.model).classes("lw-tile-name")
-        with ui.element("div").classes("lw-tile-body"):
-            if status.verdict is not None and status.has_firmware:
-                _figures(status.verdict, status.rate_band)
-            elif status.verdict is not None:
-                _histogram_figures(status.verdict)
-            if tile.strip:
-                states = f"tates of the latest {len(tile.strip)} lumisections"
-                if status.has_firmware:
-                    band = f"\u00b1{100 * status.rate_band:.0f} % shaded"
-                    ui.label(f"Accept rate against expected, {band}, and s{states}").classes("lw-muted")
-                    rates = rate_svg(tile.strip, status.rate_band, colours)
-                    ui.html(rates, sanitize=False).classes("w-full")
-                else:
-                    ui.label(f"S{states}").classes("lw-muted")
-                ui.html(strip_svg(tile.strip, colours), sanitize=False).classes("w-full")
-            _words(tile)
-
-
-def _figures(verdict: views.VerdictView, band: float) -> None:
-    with ui.element("div").classes("lw-figures"):
-        _figure(str(verdict.lumisection), f"LS of run {verdict.run}")
-        _figure(percent(verdict.accept_rate), f"accept rate, {percent(verdict.expected_rate)} expected")
-        _figure(deviation(verdict.rate_deviation), f"from expected, \u00b1{100 * band:.0f} % tolerated")
-
-
-def _histogram_figures(verdict: views.VerdictView) -> None:
-    with ui.element("div").classes("lw-figures"):
-        _figure(str(verdict.lumisection), f"LS of run {verdict.run}")
-        _figure(f"{verdict.n_events:,}", "entries of the fullest histogram")
-        if verdict.worst_inputs:
-            worst = verdict.worst_inputs[0]
-            _figure(worst.name, f"differs most, KS distance {worst.ks_distance:.3f}")
-
-
-def _figure(value: str, words: str) -> None:
-    with ui.element("div").classes("lw-figure"):
-        with ui.element("b"):
-            ui.label(value)
-        with ui.element("span"):
-            ui.label(words)
-
-
-def _words(tile: Tile) -> None:
-    verdict, alarm = tile.status.verdict, tile.last_alarm
-    with ui.element("div").classes("lw-row"):
-        marks(simulated=verdict is not None and verdict.simulated)
-        if verdict is not None and verdict.firmware_fault:
-            badge(FIRMWARE_FAULT)
-        if verdict is not None and verdict.late:
-            badge(LATE)
-            ui.label(f"{verdict.delay_s or 0:.0f} s after its lumisection.")
-        if tile.silent_since is not None:
-            ui.label(f"No verdict for {age(tile.silent_since, tile.looked_at)}: check the data source.")
-    if verdict is None:
-        ui.label("No lumisection has been judged yet: send data, and approve a reference.").classes(
-            "lw-reason"
-        )
-        return
-    ui.label(verdict.reason).classes("lw-reason")
-    if alarm is None:
-        ui.label("No alarm so far.").classes("lw-muted")
-    else:
-        state = alarm.state.value if alarm.resolved_at is None else "resolved"
-        ui.label(
-            f"Last alarm {age(alarm.opened_at, tile.looked_at)} ago, since LS {alarm.onset_lumisection}: "
-            f"{alarm.id}, {state}"
-        ).classes("lw-muted")
+    for response in wall.waiting:
+        with ui.element("div").classes("lw-notice warning lw-row").props('role="status"'):
+            badge(RESPONSES[response.state])
+            ui.label(f"{response.model}: a response to {response.incident_id} waits.")
+            link("Look and decide", f"/incidents/{response.incident_id}")
+    if len(wall.waiting) > 1:
+        link("Everything that waits for a decision", "/approvals")

@@ -1,7 +1,7 @@
 """How the console writes numbers, times and identifiers. Pure functions; knows no pages."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from streams.judging.rate_chart import IN_A_ROW, RateChart
 
@@ -53,11 +53,22 @@ def date_and_clock(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def age(moment: datetime, now: datetime) -> str:
-    """Tell how long ago, in the largest sensible unit: ``12 s``, ``4 min``, ``3 h``, ``2 d``."""
-    seconds = max((now - moment).total_seconds(), 0.0)
+def age(moment: datetime, now: datetime, *, step_s: int = 1) -> str:
+    """Tell how long ago, in the largest sensible unit: ``12 s``, ``4 min``, ``3 h``, ``2 d``.
+
+    Parameters
+    ----------
+    step_s
+        Seconds are rounded down to multiples of it: what is shown changes less often.
+    """
+    return duration_words(now - moment, step_s=step_s)
+
+
+def duration_words(time: timedelta, *, step_s: int = 1) -> str:
+    """Write a time in the largest sensible unit; `step_s` as of `age`."""
+    seconds = max(time.total_seconds(), 0.0)
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds // step_s * step_s:.0f} s"
     if seconds < 6000:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from daemon import client
-from daemon.auth import DEFAULT_OPERATOR
+from daemon.access.people import DEFAULT_OPERATOR
 from daemon.cli.output import progress
 from daemon.commissioning import Commissioning, Resampling
 from daemon.database import open_database

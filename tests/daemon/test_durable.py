@@ -19,7 +19,7 @@ from daemon.operations import Operations, utc_now
 from daemon.records import IncidentState, ResponseState, StepState
 from daemon.settings import Site
 from streams.judging.verdict import State
-from tests.support.daemon import NEW_PACKAGE, NoWorkflows, make_verdict
+from tests.support.daemon import NEW_PACKAGE, Everybody, NoWorkflows, make_verdict
 
 RESPONSE = "anomaly-1-r1"
 
@@ -64,7 +64,7 @@ def test_a_response_survives_kill_9_while_it_waits_and_while_it_works(
         process.kill()
 
     # decided while nobody runs
-    Operations(engine, site, NoWorkflows()).approve(RESPONSE, operator="local")
+    Operations(engine, site, NoWorkflows(), access=Everybody()).approve(RESPONSE, operator="local")
 
     # killed in the middle of the build
     with responder(site, calls, "build") as process:

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from daemon.errors import NotPossibleNow
-from daemon.incidents import Extend, IncidentFacts, Open, Recover, check_transition, on_verdict
+from daemon.incidents import Extend, IncidentFacts, Open, Recover, Reopen, check_transition, on_verdict
 from daemon.records import IncidentState
 from streams.judging.verdict import State
 from tests.support.daemon import make_verdict
@@ -64,9 +66,49 @@ def test_an_alarm_about_data_of_a_resolved_incident_opens_nothing():
     assert on_verdict(None, make_verdict(81), last_resolved=resolved) != ()
 
 
-def test_resolved_is_final():
-    with pytest.raises(NotPossibleNow, match="final"):
-        check_transition("anomaly-1", IncidentState.RESOLVED, IncidentState.OPEN)
+def recovered(at: int, last: int = 63) -> IncidentFacts:
+    return replace(facts(IncidentState.RESOLVED, last), recovered_position=(1, at))
+
+
+@pytest.mark.parametrize(("lumisection", "reopens"), [(71, True), (90, True), (91, False)])
+def test_an_alarm_soon_after_a_recovery_reopens(lumisection: int, reopens: bool):
+    verdict = make_verdict(lumisection, onset_lumisection=None)
+
+    actions = on_verdict(None, verdict, last_resolved=recovered(at=70), reopen_within=20)
+
+    assert actions == ((Reopen("anomaly-1", verdict),) if reopens else (Open(verdict, lumisection),))
+
+
+def test_an_alarm_about_data_from_before_the_recovery_says_nothing():
+    assert on_verdict(None, make_verdict(66), last_resolved=recovered(at=70), reopen_within=20) == ()
+
+
+def test_the_next_run_or_no_lumisections_open_a_new_incident():
+    next_run = make_verdict(2, run=2, onset_lumisection=2)
+    soon = make_verdict(71, onset_lumisection=71)
+
+    assert on_verdict(None, next_run, last_resolved=recovered(at=70), reopen_within=20) == (
+        Open(next_run, 2),
+    )
+    assert on_verdict(None, soon, last_resolved=recovered(at=70)) == (Open(soon, 71),)
+
+
+def test_what_a_person_or_a_reconfiguration_resolved_is_not_reopened():
+    verdict = make_verdict(64, onset_lumisection=64)
+
+    assert on_verdict(None, verdict, last_resolved=facts(IncidentState.RESOLVED), reopen_within=20) == (
+        Open(verdict, 64),
+    )
+
+
+@pytest.mark.parametrize(
+    "then", [IncidentState.ACKNOWLEDGED, IncidentState.RESPONDING, IncidentState.RESOLVED]
+)
+def test_what_is_resolved_can_only_be_opened_by_an_alarm(then: IncidentState):
+    with pytest.raises(NotPossibleNow, match="only an alarm opens it again"):
+        check_transition("anomaly-1", IncidentState.RESOLVED, then)
+
+    check_transition("anomaly-1", IncidentState.RESOLVED, IncidentState.OPEN)
 
 
 @pytest.mark.parametrize("state", list(State))

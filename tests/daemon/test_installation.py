@@ -9,7 +9,7 @@ import pytest
 
 from daemon.broker import bootstrap_of
 from daemon.installation import Installation
-from daemon.service import _broker_check
+from daemon.readiness import broker_check
 from daemon.settings import load_site
 from streams.topics import BATCHES
 
@@ -37,7 +37,7 @@ def test_a_full_broker_is_said_where_people_look(site_folder: Path):
     with Installation(site_folder, {"kafka": {"embedded_max_bytes": LIMIT}}, said.append) as installation:
         bootstrap = bootstrap_of(load_site(site_folder))
         producer = subprocess.Popen([sys.executable, "-c", SEND, bootstrap, BATCHES])
-        check = _broker_check(installation.site, ConsumerThatReads())
+        check = broker_check(installation.site, ConsumerThatReads())
         assert check() is None
 
         # when nobody counts it

@@ -4,9 +4,10 @@ from sqlalchemy.engine import Engine
 
 from daemon import queries
 from daemon.intake import take_verdict
+from daemon.operations import Operations
 from daemon.settings import Site
 from streams.judging.verdict import State
-from tests.support.daemon import HandClock, make_verdict
+from tests.support.daemon import Everybody, HandClock, NoWorkflows, make_verdict
 
 
 def test_an_alarm_opens_one_incident_and_asks_for_a_response(engine: Engine, site: Site, clock: HandClock):
@@ -57,6 +58,71 @@ def test_the_range_of_an_incident_grows(engine: Engine, site: Site, clock: HandC
     assert incident.last_lumisection == 65
     assert incident.families == ["rate", "score"]
     assert [event.kind for event in incident.events] == ["incident.opened", "incident.extended"]
+
+
+def test_an_alarm_soon_after_a_recovery_reopens(engine: Engine, site: Site, clock: HandClock):
+    take_verdict(engine, site, make_verdict(63), now=clock())
+    operations = Operations(engine, site, NoWorkflows(), clock, access=Everybody())
+    operations.acknowledge("anomaly-1", operator="local")
+    take_verdict(engine, site, make_verdict(70, State.GOOD), now=clock())
+
+    result = take_verdict(engine, site, make_verdict(75, families=("score",)), now=clock())
+
+    assert (result.opened, result.reopened) == (None, "anomaly-1")
+    assert result.start_responses == ("anomaly-1-r2",)
+    (incident,) = queries.incidents(engine)
+    assert (incident.state, incident.reopened, incident.first_lumisection) == ("open", 1, 63)
+    assert (incident.last_lumisection, incident.families) == (75, ["score"])
+    assert (incident.resolved_at, incident.resolution, incident.acknowledged_by) == (None, None, None)
+    history = queries.incident(engine, "anomaly-1").events
+    assert [event.kind for event in history] == [
+        "incident.opened",
+        "incident.acknowledged",
+        "incident.recovered",
+        "incident.reopened",
+    ]
+
+
+def test_what_a_person_resolved_stays_so_and_a_later_alarm_is_news(
+    engine: Engine, site: Site, clock: HandClock
+):
+    take_verdict(engine, site, make_verdict(63), now=clock())
+    operations = Operations(engine, site, NoWorkflows(), clock, access=Everybody())
+    operations.resolve("anomaly-1", operator="local", comment="cable")
+
+    late = take_verdict(engine, site, make_verdict(62), now=clock())
+    later = take_verdict(engine, site, make_verdict(64), now=clock())
+
+    assert (late.opened, late.reopened) == (None, None)
+    assert (later.opened, later.reopened) == ("anomaly-2", None)
+
+
+def test_a_simulation_does_not_reopen_collisions(engine: Engine, site: Site, clock: HandClock):
+    take_verdict(engine, site, make_verdict(63, simulated=False), now=clock())
+    take_verdict(engine, site, make_verdict(70, State.GOOD, simulated=False), now=clock())
+
+    result = take_verdict(engine, site, make_verdict(75, simulated=True), now=clock())
+
+    assert result.opened == "anomaly-2"
+
+
+def test_two_threads_reopen_once(engine: Engine, site: Site, clock: HandClock):
+    take_verdict(engine, site, make_verdict(63), now=clock())
+    take_verdict(engine, site, make_verdict(70, State.GOOD), now=clock())
+    results = []
+
+    def deliver(lumisection: int) -> None:
+        results.append(take_verdict(engine, site, make_verdict(lumisection), now=clock()))
+
+    threads = [Thread(target=deliver, args=(lumisection,)) for lumisection in range(75, 81)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(result.reopened is not None for result in results) == 1
+    (incident,) = queries.incidents(engine)
+    assert incident.reopened == 1
 
 
 def test_a_simulation_and_collisions_never_share_an_incident(engine: Engine, site: Site, clock: HandClock):

@@ -10,7 +10,7 @@ from daemon.policy import propose
 from daemon.records import IncidentState, ResponseRecord, ResponseState
 from daemon.settings import Site
 from streams.judging.verdict import State, Verdict
-from tests.support.daemon import HandClock, NoWorkflows, make_verdict
+from tests.support.daemon import Everybody, HandClock, NoWorkflows, make_verdict
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def workflows() -> NoWorkflows:
 
 @pytest.fixture
 def operations(engine: Engine, site: Site, workflows: NoWorkflows, clock: HandClock) -> Operations:
-    return Operations(engine, site, workflows, clock)
+    return Operations(engine, site, workflows, clock, access=Everybody())
 
 
 @pytest.fixture

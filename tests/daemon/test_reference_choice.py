@@ -58,6 +58,27 @@ def test_every_exclusion_has_its_reason(changes, said):
     assert _excluded(**changes) == (said,)
 
 
+def test_where_a_second_condition_is_followed_the_pileup_counts_and_its_values_are_reached():
+    target = replace(RUN, values=(1800.0, 1800.0))
+    near = [replace(target, run=number, luminosity_hz_cm2=1e33) for number in range(1, 6)]
+    few = replace(target, run=90, pileup=55.0, values=(1200.0, 1200.0))
+    many = replace(target, run=91, pileup=56.0, values=(2400.0, 2400.0))
+
+    def ranked(*runs):
+        return rank_runs(target, runs, CONTRACT, NOW, "bunches")
+
+    same = ranked(*near, few, many)
+    assert [one.facts.run for one in same.best] == [5, 4, 3, 2, 1]
+    assert same.uncovered == ""
+
+    lower = [replace(one, values=(1500.0, 1600.0)) for one in near]
+    assert [one.facts.run for one in ranked(*lower, few, many).best] == [5, 4, 3, 2, 1, 91]
+    assert ranked(*lower, few).uncovered == (
+        "no run suits whose bunches is as high as in run 100 (1800): not all of its windows would be judged"
+    )
+    assert "as low or as high" in ranked(*(replace(one, values=None) for one in near)).uncovered
+
+
 def test_a_run_is_never_its_own_reference():
     assert _rank(RUN).ranking == ()
 

@@ -1,8 +1,6 @@
 """The procedure step by step, with a fake workshop and a step runner that remembers like the durable one."""
 
-from collections.abc import Callable
-from threading import Event, Thread
-from typing import Any
+from threading import Thread
 
 import pytest
 from sqlalchemy.engine import Engine
@@ -11,46 +9,11 @@ from daemon import queries
 from daemon.children import Interrupted
 from daemon.intake import take_verdict
 from daemon.lineage import trace
-from daemon.operations import Operations
 from daemon.records import IncidentState, ResponseState, StepState
-from daemon.response import ResponseProcedure
 from daemon.settings import Site
 from streams.judging.verdict import State
-from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, FakeWorkshop, HandClock, NoWorkflows, make_verdict
-
-RESPONSE = "anomaly-1-r1"
-
-
-class Bench:
-    """One response, run in a thread, that can be stopped and run again."""
-
-    def __init__(self, engine: Engine, site: Site, clock: HandClock) -> None:
-        self.engine, self.site, self.clock = engine, site, clock
-        self.workshop = FakeWorkshop()
-        self.operations = Operations(engine, site, NoWorkflows(), clock)
-        self.remembered: dict[str, dict[str, Any]] = {}
-        self.stopping = Event()
-        self.procedure = ResponseProcedure(engine, site, self.workshop, clock, self.stopping)
-
-    def run_step(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if name not in self.remembered:
-            self.remembered[name] = work()
-        return self.remembered[name]
-
-    def run(self) -> str:
-        return self.procedure.run(RESPONSE, self.run_step)
-
-    def propose(self) -> None:
-        """Run as far as the wait for the decision, then stop."""
-        self.stopping.set()
-        with pytest.raises(Interrupted):
-            self.run()
-        self.stopping.clear()
-
-    def verdicts(self, first: int, last: int, state: State = State.GOOD, **changes: Any) -> None:
-        for lumisection in range(first, last + 1):
-            verdict = make_verdict(lumisection, state, package=NEW_PACKAGE, **changes)
-            take_verdict(self.engine, self.site, verdict, now=self.clock())
+from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, HandClock, make_verdict, with_policy
+from tests.support.procedure import RESPONSE, Bench, states_of
 
 
 @pytest.fixture
@@ -58,10 +21,6 @@ def bench(engine: Engine, site: Site, clock: HandClock) -> Bench:
     take_verdict(engine, site, make_verdict(63, onset_lumisection=61), now=clock())
     take_verdict(engine, site, make_verdict(64), now=clock())
     return Bench(engine, site, clock)
-
-
-def states_of(bench: Bench) -> dict[str, StepState]:
-    return {step.name: step.state for step in queries.response(bench.engine, RESPONSE).steps}
 
 
 def test_an_approved_response_runs_to_a_resolved_incident(bench: Bench):
@@ -172,7 +131,7 @@ def test_no_windows_in_time_roll_the_board_back(bench: Bench):
     bench.workshop.on_call = lambda _: None
     thread = Thread(target=bench.run)
     thread.start()
-    while "apply" not in bench.remembered:
+    while states_of(bench)["verify"] is not StepState.RUNNING:  # from then on its time counts
         thread.join(0.02)
 
     bench.clock.move(3601)
@@ -209,16 +168,7 @@ def test_an_undecided_proposal_is_withdrawn_in_the_end(bench: Bench):
 
 
 def test_a_policy_may_approve_weight_updates_by_itself(engine: Engine, site: Site, clock: HandClock):
-    model = site.models["anomaly"]
-    policy = model.policy.model_copy(update={"auto_plan_kinds": ("weights",)})
-    automatic = model.settings.model_copy(update={"policy": policy})
-    site = Site(
-        site.folder,
-        site.settings,
-        site.state_dir,
-        site.database_url,
-        {"anomaly": type(model)(model.name, model.folder, automatic, model.contract_path, model.contract)},
-    )
+    site = with_policy(site, auto_plan_kinds=("weights",))
     take_verdict(engine, site, make_verdict(63), now=clock())
     bench = Bench(engine, site, clock)
     bench.workshop.plan_kind = "full"
@@ -228,3 +178,19 @@ def test_a_policy_may_approve_weight_updates_by_itself(engine: Engine, site: Sit
     assert response.decided_by == "policy"
     assert "without an approval" in (response.outcome or "")
     assert "apply" not in bench.workshop.calls
+
+
+def test_a_policy_approves_nothing_while_another_response_is_at_work(
+    engine: Engine, site: Site, clock: HandClock
+):
+    take_verdict(engine, site, make_verdict(60, State.GOOD), now=clock())
+    asked = Bench(engine, site, clock)
+    asked.operations.request_retrain("anomaly", operator="local", reason="slow drift")
+    asked.propose()
+    asked.operations.approve(RESPONSE, operator="local")
+    take_verdict(engine, site, make_verdict(63), now=clock())
+    alarm = Bench(engine, with_policy(site, auto_plan_kinds=("weights",)), clock)
+    alarm.response = "anomaly-2-r1"
+    alarm.propose()
+
+    assert queries.response(engine, "anomaly-2-r1").state is ResponseState.PROPOSED

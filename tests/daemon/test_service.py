@@ -1,11 +1,8 @@
 """The daemon as a process: start, rights over HTTP, stop."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,53 +11,21 @@ import httpx
 import pytest
 from sqlalchemy.engine import Engine
 
-from daemon.auth import default_token_file
+from daemon.access.people import default_token_file
 from daemon.errors import PortInUse
 from daemon.intake import take_verdict
 from daemon.operations import utc_now
 from daemon.service import bind
 from daemon.settings import Site, load_site
 from tests.support.daemon import make_verdict
-
-ROOT = Path(__file__).parents[2]
-CODE = """
-import pathlib, sys
-from daemon.service import serve
-from daemon.settings import load_site
-serve(load_site(pathlib.Path(sys.argv[1])))
-"""
+from tests.support.daemon_process import daemon_process
 
 
 @contextmanager
-def served(site: Site, **environment: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Serve a site in a process of its own, at a free port."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE, str(site.folder)],
-        cwd=ROOT,
-        env={**os.environ, "LUMIWATCH_CONSOLE__PORT": "0", **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        token = ""
-        address = None
-        for line in process.stdout:
-            token = default_token_file(site).read_text().strip()
-            assert token not in line, "a token went into what may be a log file"
-            address = re.search(r"console: (http://\S+)", line)
-            if address:
-                break
-        assert address is not None, "the daemon did not say where it listens"
-        with httpx.Client(
-            base_url=address[1], headers={"Authorization": f"Bearer {token}"}, timeout=20, trust_env=False
-        ) as client:
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+def served(site: Site) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Serve a site in a process of its own, at a free port; its log is beside the site."""
+    with daemon_process(site, site.folder.parent / "daemon.log") as daemon:
+        yield daemon.process, daemon.client
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +73,18 @@ def test_metrics_exist_from_the_start(running: tuple[Site, Engine, httpx.Client]
 
 
 @pytest.mark.parametrize(
-    "path", ["models", "incidents", "responses", "notifications", "events", "packages", "references"]
+    "path",
+    [
+        "models",
+        "incidents",
+        "responses",
+        "notifications",
+        "events",
+        "packages",
+        "references",
+        "audit",
+        "configuration",
+    ],
 )
 def test_nothing_is_read_without_a_token(running: tuple[Site, Engine, httpx.Client], path: str):
     client = running[2]
@@ -139,7 +115,7 @@ def test_the_login_link_opens_the_console_and_may_read_but_not_act(
         assert "SameSite=strict" in cookie
         assert browser.get("/").status_code == 200
         assert browser.get("/api/v1/models").status_code == 200
-        assert browser.get("/api/v1/me").json()["operator"] == "local"
+        assert browser.get("/api/v1/me").json()["name"] == "local"
         assert browser.post("/api/v1/incidents/anomaly-1/notes", json={"text": "x"}).status_code == 401
 
 

@@ -58,6 +58,18 @@ def test_environment_wins_over_overrides_and_overrides_over_file(
             ["eve", "operators.eve"],
         ),
         ("models/anomaly/contract.toml", "lsb", "lbs", ["contract.toml"]),
+        (
+            "models/anomaly/model.toml",
+            "[watch]",
+            '[watch]\ninterpolate = "pileup"',
+            ["watch.interpolate", "name another condition"],
+        ),
+        (
+            "models/anomaly/model.toml",
+            "[watch]",
+            '[watch]\ninterpolate = "Bunches"',
+            ["watch.interpolate", "pattern"],
+        ),
     ],
 )
 def test_a_mistake_is_named_by_file_and_key_in_one_line(

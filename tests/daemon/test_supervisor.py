@@ -138,3 +138,26 @@ def test_a_process_that_ends_before_it_is_ready_is_an_error_at_once(desk: Desk):
     with pytest.raises(ProcessFailed, match="port 8642 is in use"):
         desk.supervisor.wait_ready(child, lambda: False)
     assert time.monotonic() - started < 30
+
+
+def test_a_log_that_grew_long_is_kept_once_and_its_process_writes_on(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("daemon.supervisor.LONGEST_LOG_BYTES", 100)
+    go_on = tmp_path / "go-on"
+    talk = (
+        "import pathlib, time\n"
+        "print('x' * 200, flush=True)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
+        "print('after')"
+    )
+    child = desk.supervisor.start("worker", lambda: ["-c", talk])
+    while child.log.stat().st_size < 200:
+        time.sleep(0.01)
+
+    desk.supervisor.check()
+    go_on.touch()
+    wait_end(child)
+
+    assert child.log.with_name("worker.log.1").read_text() == "x" * 200 + "\n"
+    assert child.log.read_text() == "after\n"

@@ -10,10 +10,10 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from skhep_testdata import data_path
 
+from daemon.assembly import prepare_state_dir
 from daemon.commissioning import Commissioning
 from daemon.database import open_database
 from daemon.room_queries import windows
-from daemon.service import prepare_state_dir
 from daemon.settings import load_site
 from retrain.records import record_result
 from retrain.train import MINIMUM_EVENTS, TrainSettings

@@ -2,7 +2,8 @@
 
 Usage: python -m tests.support.console_server SITE_FOLDER [--quiet-after LS] [--pace SECONDS]
 Data are resampled simulated events with a jet gain of 1.10 from LS 41 on; the "firmware" is a sum of jet pt.
-Prints `ready URL` when it serves, and goes on with lumisections until SIGTERM.
+Prints `ready URL` when it serves, and goes on with lumisections until SIGTERM; on a site that has verdicts,
+from there.
 """
 
 # ruff: noqa: ARG002, T201 - the fake workshop keeps the signatures of the real one; a program prints
@@ -25,22 +26,28 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine import Engine
 
+from daemon import queries
+from daemon.access.control import AccessControl
+from daemon.access.logins import Logins
+from daemon.access.sign_on import build_sign_on
 from daemon.alerts.service import build_alerts
 from daemon.api import application
-from daemon.auth import load_authenticator
 from daemon.console.app import register_console
+from daemon.current_site import CurrentSite
 from daemon.database import open_database, transaction
 from daemon.durable import DurableResponses
 from daemon.intake import take_verdict
 from daemon.lineage import Artefact, add_edge
 from daemon.metrics import Metrics
 from daemon.operations import Operations, utc_now
+from daemon.reload import Reloader
 from daemon.response import ResponseProcedure
 from daemon.services import Services
 from daemon.settings import Site, load_site
 from daemon.views import BoardStatus
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
-from hw.records import PackageRecord
+from hw.records import BoardOperationRecord, PackageRecord
+from hw.report import BenchReport, StageReport
 from streams.conditions import Conditions
 from streams.conversion.convert import convert
 from streams.counting.summary import Summary, summarise
@@ -123,8 +130,12 @@ class FakeWorkshop:
         self._engine = engine
         self._step_s = step_s
 
-    def _work(self, progress: Progress, words: Sequence[str]) -> None:
+    def _work(self, progress: Progress, words: Sequence[str], log: Path | None = None) -> None:
         for number, word in enumerate(words):
+            if log is not None:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a") as file:
+                    file.write(f"\x1b[32m{word}\x1b[0m\n<b>{number}</b>\n")
             progress(number / len(words), word)
             time.sleep(self._step_s / len(words))
 
@@ -132,7 +143,11 @@ class FakeWorkshop:
         return self._source.package
 
     def retrain(self, task: Task, progress: Progress) -> Retrained:
-        self._work(progress, ["select events", "estimate the jet gain: 1.098", "evaluate 5 strategies"])
+        self._work(
+            progress,
+            ["select events", "estimate the jet gain: 1.098", "evaluate 5 strategies"],
+            task.folder / "retrain" / "job.log",
+        )
         return Retrained(
             training_id=_id("training"),
             strategy=task.strategies[0],
@@ -142,7 +157,7 @@ class FakeWorkshop:
         )
 
     def build(self, task: Task, retrained: Retrained, progress: Progress) -> Built:
-        self._work(progress, ["write weights", "sign"])
+        self._work(progress, ["write weights", "sign"], task.folder / "build" / "job.log")
         with transaction(self._engine) as session:
             session.merge(_package_record(NEW, task.folder, bench_passed=True))
             package, training = Artefact("package", NEW), Artefact("training", _id("training"))
@@ -169,11 +184,18 @@ class FakeWorkshop:
 
     def bench(self, task: Task, built: Built, progress: Progress) -> Benched:
         self._work(progress, ["emulator", "hls4ml C simulation"])
-        return Benched(passed=True, summary="0 mismatching bits in 20,000 events.", report={})
+        report = _bench_report(built.package_id)
+        return Benched(
+            passed=True,
+            summary="0 mismatching bits in 20,000 events.",
+            report=report.model_dump(mode="json"),
+        )
 
     def apply(self, task: Task, built: Built, progress: Progress) -> Applied:
         self._work(progress, ["load the inactive bank", "read back", "switch"])
         self._source.package = NEW
+        with transaction(self._engine) as session:
+            session.add(_operation(built, task.decided_by))
         return Applied(
             package_id=NEW,
             previous_package=OLD,
@@ -203,6 +225,46 @@ def _package_record(identity: str, folder: Path, *, bench_passed: bool) -> Packa
         toolchain_version="1.3.0",
         bench_passed=bench_passed,
         recorded_at=utc_now(),
+    )
+
+
+def _bench_report(package: str) -> BenchReport:
+    def stage(name: str, speed: float) -> StageReport:
+        return StageReport(
+            name=name,
+            binding=True,
+            events=20_000,
+            mismatching_events=0,
+            mismatching_bits=0,
+            largest_error_lsb=0.0,
+            events_per_s=speed,
+        )
+
+    return BenchReport(
+        model_name=MODEL,
+        structure_hash=_id("structure"),
+        weights_hash=_id(package),
+        inputs_hash=_id("inputs"),
+        stages=(stage("emulator", 812_000), stage("hls4ml 1.3.0 C simulation", 54_000)),
+    )
+
+
+def _operation(built: Built, operator: str) -> BoardOperationRecord:
+    return BoardOperationRecord(
+        board="127.0.0.1:50001",
+        simulated=True,
+        plan_kind=built.plan_kind,
+        from_package=OLD,
+        to_package=built.package_id,
+        outcome="applied",
+        reason="the inactive bank was written and switched to",
+        loaded_words=30,
+        load_s=0.012,
+        switch_s=0.0002,
+        golden_events=16,
+        golden_mismatches=0,
+        operator=operator,
+        done_at=utc_now(),
     )
 
 
@@ -266,15 +328,19 @@ def main() -> None:
     workshop = FakeWorkshop(source, engine, arguments.step)
     procedure = ResponseProcedure(engine, site, workshop, utc_now, stopping)
     responses = DurableResponses(engine, site.database_url, procedure, stopping)
+    access, metrics = AccessControl(engine, site, utc_now), Metrics(site.models)
     services = Services(
         site=site,
         engine=engine,
-        operations=Operations(engine, site, responses),
-        authenticator=load_authenticator(site),
-        metrics=Metrics(site.models),
+        operations=Operations(engine, site, responses, access=access),
+        access=access,
+        logins=Logins(engine, access, utc_now, metrics.count_login),
+        sign_on=build_sign_on(site, access.people, utc_now),
+        metrics=metrics,
         board_status=lambda model: _board(source, model),
         checks={},
         clock=utc_now,
+        reloader=Reloader(engine, CurrentSite(site), utc_now),
     )
     app = FastAPI()
     application.install(app, services)
@@ -285,11 +351,20 @@ def main() -> None:
     responses.launch()
     alerts.start()
     feed = Feed(site, engine, source, responses)
-    feed.approve_reference(32)
-    for lumisection in range(1, arguments.first_stop + 1):
+    with transaction(engine) as session:
+        session.merge(_package_record(OLD, site.packages_dir, bench_passed=True))
+    known = queries.verdict_timeline(engine, MODEL, limit=1)
+    if known:  # started again
+        source.package = known[0].package
+    else:
+        feed.approve_reference(32)
+    sent = known[0].lumisection if known else 0
+    for lumisection in range(sent + 1, arguments.first_stop + 1):
         feed.send(lumisection)
     thread = threading.Thread(
-        target=_go_on, args=(feed, arguments.first_stop + 1, arguments.pace, stopping), daemon=True
+        target=_go_on,
+        args=(feed, max(sent, arguments.first_stop) + 1, arguments.pace, stopping),
+        daemon=True,
     )
     thread.start()
     print(f"ready {url}", flush=True)
@@ -312,6 +387,7 @@ def _board(source: Source, model: str) -> BoardStatus:
         model=model,
         address="127.0.0.1:50001",
         reachable=True,
+        simulated=True,
         package_id=source.package,
         structure_hash=_id("structure"),
         weights_hash=_id(source.package),

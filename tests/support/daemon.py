@@ -7,12 +7,15 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from daemon.access.roles import Act
 from daemon.errors import StepFailed
+from daemon.sections import PolicySettings
+from daemon.settings import Site
 from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from streams.judging.verdict import State, Verdict
 
@@ -27,6 +30,14 @@ def copy_site(folder: Path) -> Path:
     target = folder / "site"
     shutil.copytree(EXAMPLE_SITE, target, ignore=shutil.ignore_patterns("state"))
     return target
+
+
+def with_policy(site: Site, **changes: Any) -> Site:
+    """Give a site whose example model has another policy."""
+    model = site.models["anomaly"]
+    policy = PolicySettings.model_validate({**model.policy.model_dump(), **changes})
+    settings = model.settings.model_copy(update={"policy": policy})
+    return replace(site, models={"anomaly": replace(model, settings=settings)})
 
 
 def make_verdict(lumisection: int, state: State = State.ALARM, **changes: Any) -> Verdict:
@@ -67,6 +78,13 @@ class HandClock:
         self.now += timedelta(seconds=seconds)
 
 
+class Everybody:
+    """Fake access: everybody may do everything."""
+
+    def check(self, operator: str, act: Act) -> None:
+        """Refuse nothing."""
+
+
 @dataclass
 class NoWorkflows:
     """Fake workflows: only remember what was asked of them."""
@@ -88,6 +106,7 @@ class FakeWorkshop:
     """Fake workshop: does no work, remembers calls, and can be told to fail at a step."""
 
     calls: list[str] = field(default_factory=list)
+    decided_by: list[str] = field(default_factory=list)
     fail_at: str | None = None
     bench_passes: bool = True
     plan_kind: str = "weights"
@@ -130,6 +149,7 @@ class FakeWorkshop:
 
     def apply(self, task: Task, built: Built, progress: Progress) -> Applied:
         self._called("apply")
+        self.decided_by.append(task.decided_by)
         previous, self.board = self.board, built.package_id
         return Applied(package_id=built.package_id, previous_package=previous, summary="switched")
 

@@ -95,3 +95,71 @@ def test_no_error_tells_the_secret_of_the_webhook(server):
 def test_an_address_without_scheme_is_refused():
     with pytest.raises(DeliveryNotAllowed, match="http"):
         BotClient("chat.example", "secret")
+
+
+def button(**changes):
+    action = {
+        "id": "reject",
+        "type": "button",
+        "name": "Reject",
+        "style": "danger",
+        "integration": {"url": "http://lumiwatch.example/chat", "context": {"act": "reject"}},
+    }
+    return {"attachments": [{"fallback": "Answers", "actions": [action | changes]}]}
+
+
+def test_a_post_with_a_button_is_taken(server, bot):
+    body = {"channel_id": "live-channel", "message": "alarm", "props": button()}
+
+    assert list(server.buttons(bot.create_post(body))) == ["Reject"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "prescale_out"},
+        {"id": ""},
+        {"name": ""},
+        {"type": "link"},
+        {"style": "red"},
+        {"integration": {"url": "/chat", "context": {}}},
+        {"integration": None},
+        {"colour": "red"},
+    ],
+)
+def test_the_stand_in_refuses_a_button_that_a_server_refuses(bot, changes):
+    with pytest.raises(DeliveryRefused):
+        bot.create_post({"channel_id": "live-channel", "message": "alarm", "props": button(**changes)})
+
+
+DIALOG = {
+    "callback_id": "anomaly-1-r1",
+    "title": "Approve",
+    "elements": [{"display_name": "Comment", "name": "comment", "type": "textarea"}],
+    "state": "{}",
+}
+
+
+def test_a_dialog_opens_once_for_a_trigger(server, bot):
+    server.triggers["t1"] = "ada"
+
+    bot.open_dialog("t1", "http://lumiwatch.example/chat", DIALOG)
+
+    assert server.forms["ada"]["dialog"] == DIALOG
+    with pytest.raises(DeliveryRefused, match="expired"):
+        bot.open_dialog("t1", "http://lumiwatch.example/chat", DIALOG)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": "A title that is longer than it may be"},
+        {"elements": [{"display_name": "x" * 25, "name": "comment", "type": "textarea"}]},
+        {"elements": [{"display_name": "S", "name": "s", "type": "select", "options": [], "default": "a"}]},
+    ],
+)
+def test_the_stand_in_refuses_a_dialog_that_a_server_refuses(server, bot, changes):
+    server.triggers["t1"] = "ada"
+
+    with pytest.raises(DeliveryRefused):
+        bot.open_dialog("t1", "http://lumiwatch.example/chat", DIALOG | changes)

@@ -1,15 +1,13 @@
 import pytest
 
 from daemon.alerts.message import (
-    MARKDOWN_LIMIT,
     AlertMessage,
     Comparison,
     Proposal,
     RunConditions,
     Stage,
-    render_markdown,
-    render_text,
 )
+from daemon.alerts.rendering import MARKDOWN_LIMIT, render_markdown, render_text
 
 
 def alarm(**changes):
@@ -94,7 +92,7 @@ def test_the_table_has_the_shape_of_ratemon():
 
     conditions = lines.index("| run | LS | luminosity | pileup | beam mode | prescale column |")
     assert lines[conditions + 2] == "| 362616 | 61-63 | 1.85e+34 Hz/cm2 | 52.3 | STABLE BEAMS | 2 |"
-    inputs = lines.index("| input | actual | expected | deviation |")
+    inputs = lines.index("| input or path | actual | expected | deviation |")
     assert inputs > conditions
     assert lines[inputs + 2] == "| accept rate | 12.4 % | 10 % | +24.0 % |"
 

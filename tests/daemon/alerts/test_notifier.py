@@ -5,6 +5,7 @@ from sqlmodel import Session, select
 
 from daemon.alerts.channels import LOG, MATTERMOST, Addresses, BotChannel, LogChannel
 from daemon.alerts.evidence import Evidence, MeanPair
+from daemon.alerts.heads import Heads
 from daemon.alerts.mattermost import BotClient
 from daemon.alerts.notifier import GROUP_WAIT, Notifier
 from daemon.alerts.outbox import Outbox
@@ -17,7 +18,7 @@ from daemon.records import NotificationRecord
 from daemon.steps import StepLog
 from streams.judging.assessment import InputShift
 from streams.judging.verdict import State
-from tests.support.daemon import NoWorkflows, make_verdict
+from tests.support.daemon import Everybody, NoWorkflows, make_verdict
 from tests.support.mattermost import MattermostServer
 
 WORST = (
@@ -61,10 +62,13 @@ def make(engine, site, clock, server):
         notifier = Notifier(
             engine,
             outbox,
-            KnownMeans(engine, site),
+            Heads(
+                engine,
+                KnownMeans(engine, site),
+                site=site.name,
+                console_url=lambda: "http://127.0.0.1:8642",
+            ),
             pictures=None,
-            site=site.name,
-            console_url=lambda: "http://127.0.0.1:8642",
             clock=clock,
         )
         return notifier, outbox
@@ -128,7 +132,8 @@ def test_a_decision_is_a_reply_and_the_head_follows(make, alarm, propose, engine
     alarm()
     propose("anomaly-1-r1")
     notifier.tell()
-    operations = Operations(engine, site, NoWorkflows(), clock)
+    outbox.deliver_due(clock())
+    operations = Operations(engine, site, NoWorkflows(), clock, access=Everybody())
     operations.reject("anomaly-1-r1", operator="local", comment="wait for the expert")
     operations.resolve("anomaly-1", operator="local", comment="fixed by hand")
     notifier.tell()

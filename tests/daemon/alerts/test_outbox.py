@@ -16,7 +16,7 @@ from daemon.alerts.channels import (
     choose_address,
 )
 from daemon.alerts.mattermost import BotClient, WebhookClient
-from daemon.alerts.message import AlertMessage, Stage
+from daemon.alerts.message import AlertMessage, Answer, Offer, Stage
 from daemon.alerts.outbox import Outbox, backoff_s
 from daemon.records import NotificationRecord
 from streams.store.database import open_engine
@@ -228,3 +228,31 @@ def test_without_a_server_the_exact_message_is_kept_and_printed(engine, printed)
     assert "jets run hot" in record.payload["body"]["message"]
     assert printed == [record.payload["text"]]
     assert "SIMULATED DATA" in printed[0]
+
+
+OFFERS = (Offer(answer=Answer.ACKNOWLEDGE), Offer(answer=Answer.REJECT, response_id="anomaly-1-r1"))
+
+
+def test_webhook_and_log_have_no_buttons(engine, server, printed):
+    hook = WebhookClient("http://chat.example/hooks/abc", transport=server.transport)
+    channels = {LOG: LogChannel(printed.append), WEBHOOK: WebhookChannel(hook)}
+    outbox = Outbox(engine, Addresses(webhook=True), channels)
+    submit(outbox, "live", Action.POST, offers=OFFERS)
+    submit(outbox, "marked", Action.POST, incident="anomaly-2", simulated=True, offers=OFFERS)
+
+    outbox.deliver_due(NOW)
+
+    assert log(engine)["live"].payload["body"].keys() == {"text"}
+    assert log(engine)["marked"].payload["body"].keys() == {"channel_id", "message"}
+    hook.close()
+
+
+def test_a_bot_without_buttons_leaves_the_props_of_a_post_alone(outbox, server):
+    submit(outbox, "alarm", Action.POST, offers=OFFERS)
+    submit(outbox, "resolved", Action.EDIT, now=at(1))
+
+    outbox.deliver_due(at(2))
+
+    (post,) = server.posts.values()
+    assert post["edits"] == 1
+    assert "props" not in post

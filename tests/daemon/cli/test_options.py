@@ -36,6 +36,7 @@ def test_a_replay_without_a_broker_is_one_line(replay):
         (("--rate", "inf"), "give 0 or more"),
         (("--model", "muons"), "model 'muons' is not watched at this site; known models: anomaly"),
         (("--effect", "gain"), "effect 'gain' is badly written"),
+        (("--condition", "bunches"), "condition 'bunches' is not understood: write it as bunches=2400"),
         (("--effect", "jet_shift=2"), "unknown kind 'shift': known are bit, dead, gain, hole"),
         (("--effect", "tau_gain=1.1@LS50"), "contract 'anomaly' has pt for egamma, jet, met, muon"),
         (("--effect", "jet_dead=10@LS50"), "contract 'anomaly' has no jet[10]"),

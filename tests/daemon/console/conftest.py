@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.support.browser import chromium
 from tests.support.daemon import copy_site
 
-OPERATORS = {"ada": "Ada Lovelace", "max": "Max Planck"}
+OPERATORS = {"ada": "Ada Lovelace", "max": "Max Planck", "vera": "Vera Rubin"}
+ROLES = {"ada": "expert", "max": "operator", "vera": "viewer"}
 _ROOT = Path(__file__).parents[3]
 _START_S = 90.0
 _PATIENCE_MS = 60_000
@@ -25,9 +26,10 @@ _PATIENCE_MS = 60_000
 
 @dataclass(frozen=True)
 class Server:
-    """Address of a running daemon, and the tokens of its operators."""
+    """Address of a running daemon, its site, and the tokens of its operators."""
 
     url: str
+    site: Path
 
     def token(self, operator: str) -> str:
         """Token of an operator."""
@@ -40,15 +42,18 @@ class Server:
 
 
 def make_site(folder: Path) -> Path:
-    """Copy the example site and give it two operators, of whom only ada may decide."""
+    """Copy the example site and give it three people, of whom only ada may decide."""
     site = copy_site(folder)
     (site / "secrets").mkdir()
     lines = []
     for name, full_name in OPERATORS.items():
         token = site / "secrets" / f"{name}-token"
-        token.write_text(Server("").token(name))
+        token.write_text(Server("", site).token(name))
         token.chmod(0o600)
-        lines.append(f'[operators.{name}]\nfull_name = "{full_name}"\ntoken_file = "secrets/{name}-token"\n')
+        lines.append(
+            f'[operators.{name}]\nfull_name = "{full_name}"\nrole = "{ROLES[name]}"\n'
+            f'token_file = "secrets/{name}-token"\n'
+        )
     with (site / "lumiwatch.toml").open("a") as file:
         file.write("\n" + "\n".join(lines))
     model = site / "models" / "anomaly" / "model.toml"
@@ -57,17 +62,28 @@ def make_site(folder: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Server]:
-    """Run a daemon on a site of its own until the block ends."""
-    command = [sys.executable, "-m", "tests.support.console_server", str(make_site(folder)), *arguments]
-    environment = {**os.environ, "LUMIWATCH_CONSOLE__PORT": "0", "OMP_NUM_THREADS": "1"}
+def running(
+    folder: Path, *arguments: str, program: str = "console_server", port: int = 0
+) -> Iterator[Server]:
+    """Run a daemon until the block ends, on a site of its own; a folder that has a site keeps it.
+
+    Parameters
+    ----------
+    program
+        Module of `tests.support` that serves it.
+    port
+        Where it listens; 0: anywhere.
+    """
+    site = folder / "site" if (folder / "site").exists() else make_site(folder)
+    command = [sys.executable, "-m", f"tests.support.{program}", str(site), *arguments]
+    environment = {**os.environ, "LUMIWATCH_CONSOLE__PORT": str(port), "OMP_NUM_THREADS": "1"}
     log = folder / "server.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
             command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
         )
     try:
-        yield Server(_address(process, log))
+        yield Server(_address(process, log), site)
     finally:
         process.terminate()
         try:

@@ -1,5 +1,6 @@
 """Charts, strips, lineage drawings and wording: pure functions."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
@@ -12,14 +13,17 @@ from daemon.alerts.overlay import overlay
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
 from daemon.console import charts, wording
-from daemon.console.lineage_page import drawing
-from daemon.console.looks import DARK, INCIDENTS, LIGHT, NOTIFICATIONS, RESPONSES, STEPS, VERDICTS
+from daemon.console.heat_figure import chosen, heat_map
+from daemon.console.lineage_page import MOST_IN_COLUMN, drawing, page_of
+from daemon.console.looks import DARK, INCIDENTS, LIGHT, NOTIFICATIONS, RESPONSES, STEPS, STYLE, VERDICTS
 from daemon.console.map_figure import map_of_pulls
 from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.ratio_chart import ratio
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.records import IncidentState, NotificationState, ResponseState, StepState
+from daemon.silencing import FAMILIES
 from streams.explaining.causes import Place
+from streams.judging.assessment import Assessment, FamilyResult
 from streams.judging.rate_chart import RateChart
 from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, OLD_PACKAGE, make_verdict
@@ -48,20 +52,38 @@ def test_every_state_has_a_word_and_an_icon_of_its_own(looks, states):
     assert len({(look.icon, look.word) for look in looks.values()}) == len(looks)
 
 
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first, second):
+    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
 @pytest.mark.parametrize("colours", [DARK, LIGHT])
 def test_alarm_and_good_differ_in_brightness_and_stand_out_from_the_ground(colours):
-    def luminance(colour):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    def contrast(first, second):
-        bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
-        return (bright + 0.05) / (dark + 0.05)
-
     for colour in (colours.good, colours.warning, colours.alarm, colours.ink, colours.muted):
         assert contrast(colour, colours.ground) > 3
     assert contrast(colours.ink, colours.ground) > 12
+
+
+@pytest.mark.parametrize("theme", [":root", "body.body--dark"])
+def test_words_can_be_read_on_every_ground_of_the_style_sheet(theme):
+    def declared(selector):
+        return dict(
+            re.findall(r"--([a-z-]+):(#[0-9a-f]{6})", STYLE.split(f"{selector} {{", 1)[1].split("}", 1)[0])
+        )
+
+    colours = {**declared(":root"), **declared(theme)}
+    for tone in ("good", "alarm", "quiet", "active"):
+        assert contrast("#ffffff", colours[f"{tone}-fill"]) >= 4.5, tone
+    assert contrast(colours["on-warning"], colours["warning-fill"]) > 7
+    for ground in ("ground", "panel", "code"):
+        for ink in ("ink", "muted", "good", "warning", "alarm", "quiet", "active", "focus"):
+            assert contrast(colours[ink], colours[ground]) >= (3 if ink == "focus" else 4.5), (ink, ground)
 
 
 def test_new_firmware_is_marked_between_two_lumisections_or_inside_one():
@@ -159,6 +181,21 @@ def test_evidence_and_rate_chart_have_words():
     assert wording.rate_chart_words(None) == "no expected rate"
 
 
+def test_every_family_has_a_line_with_a_symbol_of_its_own():
+    sizes = {"effect": 0.1, "effect_floor": 0.1, "minimum_detectable": 0.1}
+    families = tuple(
+        FamilyResult(name=name, value=1.0, threshold=2.0, exceeded=False, judged=True, **sizes)
+        for name in FAMILIES
+    )
+    assessment = Assessment.model_construct(lumisection=1, families=families)
+
+    figure = charts.timeline([seen(1)], [assessment], band=0.1, colours=DARK)
+
+    lines = [trace for trace in figure["data"] if trace.get("yaxis") == "y4"]
+    assert [line["name"] for line in lines] == list(FAMILIES)
+    assert len({line["marker"]["symbol"] for line in lines}) == len(FAMILIES)
+
+
 def test_an_empty_timeline_can_be_drawn():
     assert charts.timeline([], [], band=0.1, colours=LIGHT)["layout"]["xaxis"]["range"] == [0.0, 1.0]
 
@@ -166,10 +203,27 @@ def test_an_empty_timeline_can_be_drawn():
 def test_the_heat_map_has_one_row_for_each_input():
     data = HeatMap((1, 2), ("a", "b", "c"), np.array([[0.0, 0.1], [0.2, np.nan], [0.0, 0.0]]))
 
-    figure = charts.heat_map(data, [seen(1), seen(2)], DARK)
+    figure = heat_map(data, [seen(1), seen(2)], DARK)
 
     assert figure["data"][0]["y"] == ["a", "b", "c"]
     assert figure["data"][0]["zmax"] == pytest.approx(0.2)
+
+
+def test_what_is_unknown_in_a_heat_map_is_a_gap_and_equal_to_itself():
+    data = HeatMap((1, 2), ("a",), np.array([[np.nan, 0.12345]]))
+
+    figure = heat_map(data, [seen(1), seen(2)], DARK)
+
+    assert figure["data"][0]["z"] == [[None, 0.123]]
+    assert figure == heat_map(data, [seen(1), seen(2)], DARK)
+
+
+def test_a_choice_is_marked_as_a_column_and_a_row():
+    column, row = chosen(7, 2, DARK)
+
+    assert (column["x0"], column["x1"], column["yref"]) == (6.5, 7.5, "paper")
+    assert (row["y0"], row["y1"], row["xref"]) == (1.5, 2.5, "paper")
+    assert chosen(7, None, DARK) == [column]
 
 
 def test_the_ratio_chart_leaves_gaps_where_nothing_is_expected():
@@ -210,6 +264,31 @@ def test_a_lineage_drawing_escapes_names_and_links_every_box():
     assert "<script" not in picture
     assert len([box for box in root if box.tag == "a"]) == 2
     assert len([line for line in root if line.tag == "path"]) == 1
+
+
+def test_of_a_column_of_very_many_artefacts_the_first_are_drawn_and_the_others_counted():
+    files = [views.LineageNode(id=f"file-{number}.root", kind="root_file", depth=1) for number in range(300)]
+    root = views.LineageNode(id="d" * 64, kind="dataset", depth=0)
+    edges = [views.LineageEdge(child=root.id, parent=one.id, relation="converted") for one in files]
+
+    picture = ET.fromstring(drawing(views.LineageGraph(root=root.id, nodes=[root, *files], edges=edges)))
+
+    assert len([box for box in picture if box.tag == "a"]) == MOST_IN_COLUMN + 1
+    assert [text.text for text in picture if text.tag == "text"] == ["and 288 more, see the list"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "identity", "page"),
+    [
+        ("package", "ab" * 32, f"/packages/{'ab' * 32}"),
+        ("incident", "b-tag-3", "/incidents/b-tag-3"),
+        ("response", "b-tag-3-r2", "/incidents/b-tag-3"),
+        ("run", "b-tag/362439", "/models/b-tag?run=362439"),
+        ("root_file", "/eos/a.root", None),
+    ],
+)
+def test_an_artefact_leads_to_its_own_page(kind, identity, page):
+    assert page_of(views.LineageNode(id=identity, kind=kind, depth=0)) == page
 
 
 @pytest.mark.parametrize(

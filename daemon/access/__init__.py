@@ -1,0 +1,1 @@
+"""Who may do what: people and roles, passwords, tokens, sessions, single sign-on. Knows no web framework."""

@@ -1,0 +1,1 @@
+"""Acting from the chat: buttons, dialogs and the slash command. The rights are those of `operations`."""

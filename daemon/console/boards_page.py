@@ -1,0 +1,150 @@
+"""Boards: what each says of itself when it is asked, and what was done to it. Changes nothing on a board."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from nicegui import ui
+
+from daemon import room_queries, views
+from daemon.console.layout import Visit, badge, heading, link, table
+from daemon.console.live import Live
+from daemon.console.looks import Look
+from daemon.console.wording import date_and_clock, short
+from daemon.services import Services
+
+_ANSWERS: Final = Look("ANSWERS", "check_circle", "good")
+_SILENT: Final = Look("DOES NOT ANSWER", "cloud_off", "alarm")
+_AT_ONCE: Final = 8
+"""Boards asked side by side: one that does not answer takes seconds to say so."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board.
+
+    Parameters
+    ----------
+    status
+        What it said.
+    asked_at
+        When.
+    last
+        The last thing that was done to it.
+    """
+
+    status: views.BoardStatus
+    asked_at: datetime
+    last: views.BoardOperationView | None
+
+
+def look(services: Services) -> list[Board]:
+    """Ask every board."""
+    names = sorted(name for name, model in services.site.models.items() if model.has_firmware)
+    last = room_queries.last_operations(services.engine, names)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="boards") as threads:
+        return list(threads.map(lambda name: _ask(services, name, last.get(name)), names))
+
+
+def _ask(services: Services, model: str, last: views.BoardOperationView | None) -> Board:
+    status = services.board_status(model)
+    return Board(status, services.clock(), last)
+
+
+async def build(visit: Visit, services: Services) -> None:
+    """Fill the page of boards."""
+    del visit
+    heading("Boards")
+    ui.label("Every board is asked every five seconds while this page is open.").classes("lw-muted")
+    Live(lambda: look(services), _show, interval_s=5.0).start()
+    with ui.element("section").classes("lw-panel").props('aria-label="What was done to the boards"'):
+        heading("What was done to the boards", 2)
+        await Live(
+            lambda: room_queries.board_operations(services.engine), show_operations, interval_s=5.0
+        ).refresh()
+
+
+def _show(found: list[Board]) -> None:
+    if not found:
+        ui.label("No model of this site has firmware.").classes("lw-muted")
+    for board in found:
+        _board(board)
+
+
+def _board(board: Board) -> None:
+    status = board.status
+    with ui.element("section").classes("lw-panel") as panel:
+        with ui.element("div").classes("lw-row"):
+            badge(_ANSWERS if status.reachable else _SILENT)
+            heading(f"{status.model} at {status.address}", 2)
+            if status.simulated:
+                ui.label("EMULATED BOARD").classes("lw-mark")
+        if status.error:
+            ui.label(status.error).classes("lw-notice")
+        if status.package_id:
+            with ui.element("div").classes("lw-row"):
+                ui.label("It runs package")
+                link(short(status.package_id), f"/packages/{quote(status.package_id, safe='')}").classes(
+                    "lw-mono"
+                )
+        table(("quantity", "value"), _facts(board))
+    panel.props["aria-label"] = f"Board of {status.model}"
+
+
+def _facts(board: Board) -> list[tuple[str, str]]:
+    status, last = board.status, board.last
+    rows = [("last check", date_and_clock(board.asked_at))]
+    if status.reachable:
+        counters = ", ".join(f"{name} {value:,}" for name, value in sorted(status.counters.items()))
+        bank = "unknown" if status.active_bank is None else str(status.active_bank)
+        rows += [
+            ("structure", short(status.structure_hash)),
+            ("weights", short(status.weights_hash)),
+            ("active bank", bank),
+            ("counters", counters or "none"),
+        ]
+    if last is None:
+        return [*rows, ("last change", "none by this site")]
+    return [
+        *rows,
+        ("last change", f"{date_and_clock(last.at)}: {last.plan_kind}, {last.outcome}"),
+        ("dead time then", milliseconds(last.switch_s)),
+        ("golden vectors then", golden_words(last)),
+    ]
+
+
+def show_operations(found: list[views.BoardOperationView]) -> None:
+    """Show what was done to boards as a table."""
+    if not found:
+        ui.label("Nothing so far.").classes("lw-muted")
+        return
+    table(
+        ("time", "board", "plan", "from", "to", "outcome", "load", "dead time", "golden vectors", "by"),
+        [
+            (
+                date_and_clock(one.at),
+                f"{one.board} (emulated)" if one.simulated else one.board,
+                one.plan_kind,
+                short(one.from_package),
+                short(one.to_package),
+                f"{one.outcome}: {one.reason}" if one.reason else one.outcome,
+                milliseconds(one.load_s),
+                milliseconds(one.switch_s),
+                golden_words(one),
+                one.operator or "nobody named",
+            )
+            for one in found
+        ],
+    )
+
+
+def milliseconds(time_s: float) -> str:
+    """Write a short time: ``0.2 ms``."""
+    return f"{1e3 * time_s:,.1f} ms"
+
+
+def golden_words(one: views.BoardOperationView) -> str:
+    """Say how the golden vectors came out."""
+    return f"{one.golden_events - one.golden_mismatches} of {one.golden_events} agree"
