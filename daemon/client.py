@@ -14,7 +14,7 @@ import httpx
 
 from daemon.access.people import default_token_file
 from daemon.errors import DaemonError, DaemonUnreachable, RequestRefused
-from daemon.settings import Site
+from daemon.site.settings import Site
 
 _READY_TIMEOUT_S = 2.0
 TOKEN_VARIABLE = "LUMIWATCH_TOKEN_FILE"  # noqa: S105 - the name of a variable, not a secret

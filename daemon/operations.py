@@ -14,21 +14,21 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
 from daemon.access.roles import Act
-from daemon.database import transaction
-from daemon.decisions import take_decision
 from daemon.errors import NotFound, NotPermitted, NotPossibleNow
-from daemon.happenings import record_happening
-from daemon.incidents import check_transition
-from daemon.queries import site_model
-from daemon.records import (
+from daemon.incidents.life import check_transition
+from daemon.incidents.transitions import close_incident, create_response
+from daemon.journal.happenings import record_happening
+from daemon.responses.decisions import take_decision
+from daemon.responses.retrain_requests import request_retraining
+from daemon.site.settings import Site
+from daemon.store.database import transaction
+from daemon.store.queries import site_model
+from daemon.store.records import (
     DecisionKind,
     IncidentRecord,
     IncidentState,
     ResponseRecord,
 )
-from daemon.retrain_requests import request_retraining
-from daemon.settings import Site
-from daemon.transitions import close_incident, create_response
 
 
 class Workflows(Protocol):

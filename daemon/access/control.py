@@ -19,10 +19,10 @@ from daemon.access.records import SessionRecord
 from daemon.access.roles import Act, check_role
 from daemon.access.sessions import Sessions, granted_person
 from daemon.access.tokens import Tokens
-from daemon.database import transaction
 from daemon.errors import NotAuthenticated, NotFound, NotPermitted
-from daemon.happenings import record_event
-from daemon.settings import Site
+from daemon.journal.happenings import record_event
+from daemon.site.settings import Site
+from daemon.store.database import transaction
 
 
 class AccessControl:

@@ -20,9 +20,9 @@ from daemon.access.control import AccessControl
 from daemon.access.limits import Limit
 from daemon.access.people import Person
 from daemon.access.sign_on import Arrival
-from daemon.database import transaction
 from daemon.errors import NotAuthenticated, NotPermitted, TooManyTries
-from daemon.happenings import ACTOR, record_event
+from daemon.journal.happenings import ACTOR, record_event
+from daemon.store.database import transaction
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, update
 from sqlmodel import Session, col, select
 
 from daemon.access.records import PasswordRecord
-from daemon.database import transaction
 from daemon.errors import InvalidChoice
+from daemon.store.database import transaction
 from streams.store.database import read_session
 
 MINIMUM_LENGTH: Final = 10

@@ -18,8 +18,8 @@ from typing import Final
 from daemon.access.roles import Role
 from daemon.access.secret_files import read_or_make_secret, read_private_secret
 from daemon.errors import SettingsError
-from daemon.sections import SiteSettings
-from daemon.settings import Site, read_site_settings
+from daemon.site.sections import SiteSettings
+from daemon.site.settings import Site, read_site_settings
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from daemon.access.people import Person, digest
 from daemon.access.records import SessionRecord
 from daemon.access.roles import Role
-from daemon.database import transaction
+from daemon.store.database import transaction
 from streams.store.database import read_session
 
 SESSION_COOKIE: Final = "lumiwatch_session"

@@ -27,7 +27,7 @@ from daemon.access.provider import Identity, Provider
 from daemon.access.roles import highest
 from daemon.access.secret_files import read_private_secret
 from daemon.errors import NotAuthenticated, NotPermitted
-from daemon.settings import Site
+from daemon.site.settings import Site
 
 LIFE_S: Final = 600
 """How long a login at the provider may take."""

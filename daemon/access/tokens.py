@@ -16,9 +16,9 @@ from sqlmodel import Session, col, select
 
 from daemon.access.people import digest
 from daemon.access.records import TokenRecord
-from daemon.database import transaction
 from daemon.errors import InvalidChoice, NotFound
-from daemon.happenings import record_event
+from daemon.journal.happenings import record_event
+from daemon.store.database import transaction
 from streams.store.database import read_session
 
 MAXIMUM_DAYS: Final = 366

@@ -23,13 +23,13 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
-from daemon.alert_settings import AlertmanagerSettings
 from daemon.alerts.service import read_secret
 from daemon.errors import SettingsError
-from daemon.records import UNRESOLVED, IncidentKind, IncidentRecord, IncidentState
-from daemon.settings import Site
-from daemon.silences import active_silences, labels_of
-from daemon.silencing import keeping_quiet
+from daemon.incidents.silences import active_silences, labels_of
+from daemon.incidents.silencing import keeping_quiet
+from daemon.site.alert_settings import AlertmanagerSettings
+from daemon.site.settings import Site
+from daemon.store.records import UNRESOLVED, IncidentKind, IncidentRecord, IncidentState
 
 _log = logging.getLogger(__name__)
 

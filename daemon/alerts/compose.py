@@ -7,9 +7,9 @@ happening. Refuses to know the database and the chat: views come in, messages co
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from daemon import views
 from daemon.alerts.message import AlertMessage, Answer, Comparison, Offer, Proposal, RunConditions, Stage
-from daemon.records import DecisionKind, DecisionStage, IncidentKind, IncidentState, ResponseState
+from daemon.store import views
+from daemon.store.records import DecisionKind, DecisionStage, IncidentKind, IncidentState, ResponseState
 from streams.judging.verdict import INTEGRITY
 
 _MAX_INPUTS = 6

@@ -20,7 +20,7 @@ from daemon.alerts.message import RunConditions
 from daemon.alerts.overlay import Overlay, overlay
 from daemon.alerts.pull_map import PullMap, pull_map
 from daemon.alerts.rate_curve import RateCurve, rate_curve
-from daemon.settings import Site
+from daemon.site.settings import Site
 from streams.conditions import Conditions, decode_conditions
 from streams.contracts.contract import InputSpec
 from streams.counting.codec import decode_summary

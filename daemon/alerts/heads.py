@@ -10,9 +10,9 @@ from typing import Protocol
 
 from sqlalchemy.engine import Engine
 
-from daemon import queries, views
 from daemon.alerts import compose
 from daemon.alerts.message import AlertMessage, RunConditions
+from daemon.store import queries, views
 
 
 class Evidence(Protocol):

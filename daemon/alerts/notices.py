@@ -3,9 +3,9 @@
 Refuses to know the database and the chat: views come in, messages come out.
 """
 
-from daemon import views
 from daemon.alerts.message import AlertMessage, Stage
-from daemon.silencing import Silence
+from daemon.incidents.silencing import Silence
+from daemon.store import views
 from streams.judging.verdict import INTEGRITY
 
 

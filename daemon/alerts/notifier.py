@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from daemon import queries, views
 from daemon.alerts import compose, notices, standing
 from daemon.alerts.channels import Action
 from daemon.alerts.heads import Heads
@@ -23,9 +22,10 @@ from daemon.alerts.message import AlertMessage, Stage, approve_command
 from daemon.alerts.outbox import Outbox
 from daemon.alerts.pictures import Pictures
 from daemon.errors import DaemonError
-from daemon.records import IncidentState, ResponseState
-from daemon.silences import begin_due
-from daemon.silencing import Silence, keeping_quiet
+from daemon.incidents.silences import begin_due
+from daemon.incidents.silencing import Silence, keeping_quiet
+from daemon.store import queries, views
+from daemon.store.records import IncidentState, ResponseState
 
 _log = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ from daemon.alerts.channels import (
 from daemon.alerts.mattermost import DeliveryDelayed, DeliveryError, DeliveryRefused
 from daemon.alerts.message import AlertMessage, Offer
 from daemon.alerts.rendering import render_markdown, render_text
-from daemon.database import transaction
-from daemon.records import NotificationRecord, NotificationState
+from daemon.store.database import transaction
+from daemon.store.records import NotificationRecord, NotificationState
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from daemon import views
 from daemon.alerts.overlay import Overlay
 from daemon.alerts.plot import map_plot, rate_plot, ratio_plot
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
+from daemon.store import views
 from streams.explaining.causes import Cause, Place
 from streams.explaining.explanation import Story
 from streams.judging.channels import ACCEPT_RATE

@@ -30,7 +30,7 @@ from daemon.alerts.notifier import Notifier
 from daemon.alerts.outbox import Outbox
 from daemon.alerts.pictures import Pictures
 from daemon.errors import SettingsError
-from daemon.settings import Site
+from daemon.site.settings import Site
 
 _STOP_S = 5.0
 

@@ -15,10 +15,13 @@ from sqlalchemy import or_
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, func, select
 
-from daemon import views
 from daemon.alerts.channels import Action
-from daemon.database import transaction
-from daemon.records import (
+from daemon.incidents.silence_records import CursorRecord, SilenceRecord
+from daemon.incidents.silences import active_silences, labels_of
+from daemon.incidents.silencing import IncidentLabels, Silence, keeping_quiet, object_of
+from daemon.store import views
+from daemon.store.database import transaction
+from daemon.store.records import (
     UNRESOLVED,
     IncidentKind,
     IncidentRecord,
@@ -27,9 +30,6 @@ from daemon.records import (
     NotificationState,
     VerdictRecord,
 )
-from daemon.silence_records import CursorRecord, SilenceRecord
-from daemon.silences import active_silences, labels_of
-from daemon.silencing import IncidentLabels, Silence, keeping_quiet, object_of
 from streams.judging.verdict import State
 
 READER: Final = "alerts"

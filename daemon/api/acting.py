@@ -5,10 +5,10 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon import queries, views
 from daemon.api.callers import Actor, ServicesOf
-from daemon.policy import LEAST_INVASIVE
-from daemon.records import DecisionKind
+from daemon.responses.policy import LEAST_INVASIVE
+from daemon.store import queries, views
+from daemon.store.records import DecisionKind
 
 router = APIRouter(prefix="/api/v1")
 

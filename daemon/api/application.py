@@ -13,7 +13,7 @@ from daemon.api.callers import services_of
 from daemon.api.problems import Problem, problems, unreadable
 from daemon.chat import routes as chat
 from daemon.errors import DaemonError, TooManyTries
-from daemon.services import Services
+from daemon.process.services import Services
 
 logger = logging.getLogger(__name__)
 

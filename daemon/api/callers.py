@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Request
 from daemon.access.people import Person
 from daemon.access.sessions import SESSION_COOKIE
 from daemon.errors import NotAuthenticated
-from daemon.services import Services
+from daemon.process.services import Services
 
 
 def services_of(request: Request) -> Services:

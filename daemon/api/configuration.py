@@ -5,9 +5,9 @@ from fastapi import APIRouter, Depends
 from daemon.access.roles import Act
 from daemon.api.callers import Actor, ServicesOf, reader
 from daemon.errors import NotPossibleNow
-from daemon.reload import Reloader
-from daemon.services import Services
-from daemon.views import ConfigurationView
+from daemon.process.services import Services
+from daemon.site.reload import Reloader
+from daemon.store.views import ConfigurationView
 
 router = APIRouter(prefix="/api/v1/configuration")
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from daemon import queries, views
 from daemon.api.callers import ServicesOf
-from daemon.records import IncidentState
+from daemon.store import queries, views
+from daemon.store.records import IncidentState
 
 logger = logging.getLogger(__name__)
 router = APIRouter()

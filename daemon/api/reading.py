@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
 
-from daemon import queries, room_queries, views
 from daemon.api.callers import ServicesOf, reader
-from daemon.lineage import trace
-from daemon.records import IncidentState, ResponseState
+from daemon.journal.lineage import trace
+from daemon.store import queries, room_queries, views
+from daemon.store.records import IncidentState, ResponseState
 
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(reader)])
 _Limit = Annotated[int, Query(ge=1, le=5000)]

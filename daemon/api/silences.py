@@ -7,9 +7,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from daemon.access.roles import Act
 from daemon.api.callers import Actor, ServicesOf, reader
-from daemon.services import Services
-from daemon.silences import MAX_REASON, Silences
-from daemon.silencing import Silence
+from daemon.incidents.silences import MAX_REASON, Silences
+from daemon.incidents.silencing import Silence
+from daemon.process.services import Services
 
 router = APIRouter(prefix="/api/v1")
 SilenceId = Annotated[str, Path(pattern=r"^silence-[0-9]{1,9}$", description="for example silence-3")]

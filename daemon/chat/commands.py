@@ -12,7 +12,6 @@ from typing import Final
 
 from sqlalchemy.engine import Engine
 
-from daemon import queries, views
 from daemon.access.roles import Act
 from daemon.alerts.rendering import bounded, escape, markdown_table
 from daemon.chat.desk import Silencer
@@ -20,7 +19,8 @@ from daemon.chat.forms import LONGEST_COMMENT
 from daemon.chat.people import ChatPeople
 from daemon.chat.refusal import Reason, Refused
 from daemon.operations import Operations
-from daemon.settings import Site
+from daemon.site.settings import Site
+from daemon.store import queries, views
 
 HELP: Final = """\
 | command | |

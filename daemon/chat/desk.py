@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy.engine import Engine
 
-from daemon import queries, views
 from daemon.access.roles import Act
 from daemon.alerts.channels import Action, Buttons
 from daemon.alerts.mattermost import DeliveryError
@@ -33,8 +32,9 @@ from daemon.chat.requests import Press, Submission
 from daemon.chat.signing import Expired, Signer, Ticket, new_ticket
 from daemon.errors import DaemonError
 from daemon.operations import Operations
-from daemon.policy import Proposal, check_may_decide
-from daemon.records import DecisionStage, IncidentState
+from daemon.responses.policy import Proposal, check_may_decide
+from daemon.store import queries, views
+from daemon.store.records import DecisionStage, IncidentState
 from streams.judging.verdict import INTEGRITY
 
 _log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from daemon import views
 from daemon.alerts.rendering import escape
-from daemon.policy import Proposal
-from daemon.records import DecisionStage
+from daemon.responses.policy import Proposal
+from daemon.store import views
+from daemon.store.records import DecisionStage
 
 FORMS_PATH: Final = "/chat/mattermost/dialogs"
 LONGEST_COMMENT: Final = 2000

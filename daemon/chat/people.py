@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from daemon.access.roles import Act
 from daemon.chat.refusal import Reason, Refused
 from daemon.operations import Access
-from daemon.sections import OperatorSettings
+from daemon.site.sections import OperatorSettings
 
 _USER_ID = re.compile(r"[a-z0-9]{1,26}")
 

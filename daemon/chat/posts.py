@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
-from daemon.records import NotificationRecord
+from daemon.store.records import NotificationRecord
 
 
 @dataclass(frozen=True)

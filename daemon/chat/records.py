@@ -15,7 +15,7 @@ from sqlmodel import Field, Session, SQLModel, col
 from daemon.alerts.rendering import escape
 from daemon.chat.refusal import Reason, Refused
 from daemon.chat.signing import Ticket
-from daemon.database import transaction
+from daemon.store.database import transaction
 from streams.store.database import UtcDateTime
 
 

@@ -27,7 +27,7 @@ from daemon.chat.requests import Press, Submission
 from daemon.chat.signing import Signer
 from daemon.errors import DaemonError
 from daemon.operations import Access, Operations
-from daemon.settings import Site
+from daemon.site.settings import Site
 
 logger = logging.getLogger(__name__)
 

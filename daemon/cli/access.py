@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_table
-from daemon.database import open_database
 from daemon.errors import InvalidChoice, SettingsError
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 
 if TYPE_CHECKING:
     from daemon.access.control import AccessControl

@@ -51,10 +51,10 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every event against its hash and the one before; exit code 1 names the first that is wrong."""
-    from daemon import audit_log
-    from daemon.database import open_database
     from daemon.errors import CheckFailed
-    from daemon.settings import load_site
+    from daemon.journal import audit_log
+    from daemon.site.settings import load_site
+    from daemon.store.database import open_database
 
     report = audit_log.verify(open_database(load_site(site).database_url), _noted(expect or []))
     if as_json:
@@ -81,9 +81,9 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what happened, oldest first."""
-    from daemon import queries
-    from daemon.database import open_database
-    from daemon.settings import load_site
+    from daemon.site.settings import load_site
+    from daemon.store import queries
+    from daemon.store.database import open_database
 
     engine = open_database(load_site(site).database_url)
     events = queries.audit(engine, since=since, actor=actor, kind=kind, limit=limit)

@@ -20,10 +20,10 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.database import open_database
 from daemon.errors import CheckFailed
-from daemon.queries import firmware_model, site_model
-from daemon.settings import Site, SiteModel, load_site
+from daemon.site.settings import Site, SiteModel, load_site
+from daemon.store.database import open_database
+from daemon.store.queries import firmware_model, site_model
 from streams.backtest.report import Detection, Report
 from streams.effects.effect import parse_effect
 from streams.errors import BacktestError
@@ -127,7 +127,7 @@ def backtest(
     with progress("backtest") as report_progress:
         report = _done(loaded, site_model(loaded, model), asked, report_progress)
     if page is not None:
-        from daemon.backtest_page import backtest_page
+        from daemon.backtest.page import backtest_page
         from hw.archive import write_atomically
 
         write_atomically(page, backtest_page(report).encode())
@@ -146,8 +146,8 @@ def backtest(
 def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback) -> Report:
     if asked.run is not None:
         return _recorded(site, model, asked, asked.run, report)
-    from daemon.backtest import Drawing, dataset_source, stored_reference
-    from daemon.judgement import assessment_settings
+    from daemon.backtest.run import Drawing, dataset_source, stored_reference
+    from daemon.references.judgement import assessment_settings
     from streams.backtest.run import Plan
     from streams.backtest.run import backtest as run_backtest
     from streams.backtest.source import DatasetSource, GeneratedSource
@@ -188,13 +188,13 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
 
 
 def _recorded(site: Site, model: SiteModel, asked: _Asked, run: int, report: ProgressCallback) -> Report:
-    from daemon.backtest import (
+    from daemon.backtest.run import (
         recorded_assessments,
         recorded_length,
         recorded_reference,
         stored_reference,
     )
-    from daemon.judgement import assessment_settings
+    from daemon.references.judgement import assessment_settings
     from streams.backtest.run import backtest_recorded
 
     if asked.effects:

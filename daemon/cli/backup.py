@@ -20,8 +20,8 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Copy a site into one file, while it runs; only its owner may read the file."""
-    from daemon.backup import make_backup
-    from daemon.settings import load_site
+    from daemon.site.settings import load_site
+    from daemon.upkeep.backup import make_backup
 
     made = make_backup(load_site(site), target, with_secrets=with_secrets, now=datetime.now(UTC))
     members = made.manifest.members
@@ -44,7 +44,7 @@ def restore(
 ) -> None:
     """Bring a site back from a backup; everything is checked first."""
     from daemon.errors import CheckFailed
-    from daemon.restore import restore_backup
+    from daemon.upkeep.restore import restore_backup
 
     restored = restore_backup(file, site, force=force, now=datetime.now(UTC))
     broken = restored.audit.broken

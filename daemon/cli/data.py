@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from daemon.board_work import board_address
-from daemon.broker import bootstrap_of
 from daemon.cli.output import (
     DEFAULT_SITE,
     JsonOption,
@@ -22,8 +20,10 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.queries import firmware_model
-from daemon.settings import load_site
+from daemon.process.broker import bootstrap_of
+from daemon.responses.board_work import board_address
+from daemon.site.settings import load_site
+from daemon.store.queries import firmware_model
 from hw.boards.ipbus import IPbusBoard
 from streams.contracts.library import find_contract, shipped_contracts
 from streams.effects.effect import parse_effect
@@ -56,7 +56,7 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert ROOT files to a dataset under a contract."""
-    from daemon.commissioning import Commissioning
+    from daemon.references.commissioning import Commissioning
     from streams.conversion.convert import convert_files
 
     definition = find_contract(contract)
@@ -130,8 +130,8 @@ def replay(
     ] = None,
 ) -> None:
     """Replay a dataset through the model's board, lumisection by lumisection, marked as simulated."""
-    from daemon.commissioning import Commissioning, load_dataset
-    from daemon.through_board import score_on
+    from daemon.references.commissioning import Commissioning, load_dataset
+    from daemon.responses.through_board import score_on
     from streams.events.replay import Replayer, ReplaySettings, parse_rate, parse_values
 
     loaded = load_site(site)

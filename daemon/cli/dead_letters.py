@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, print_json, print_table
-from daemon.settings import load_site
+from daemon.site.settings import load_site
 
 
 def dead_letters(
@@ -16,7 +16,7 @@ def dead_letters(
     as_json: JsonOption = False,
 ) -> None:
     """Show the newest messages that were refused, with the reason; the oldest of them first."""
-    from daemon.dead_letters import newest_dead_letters
+    from daemon.process.dead_letters import newest_dead_letters
 
     letters = newest_dead_letters(load_site(site), limit)
     if as_json:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from daemon.board_work import board_address
 from daemon.cli.output import (
     DEFAULT_SITE,
     JsonOption,
@@ -22,9 +21,10 @@ from daemon.cli.output import (
     progress,
 )
 from daemon.errors import CheckFailed
-from daemon.keys import ensure_keys, site_trusted_keys
-from daemon.queries import firmware_model
-from daemon.settings import load_site
+from daemon.responses.board_work import board_address
+from daemon.site.keys import ensure_keys, site_trusted_keys
+from daemon.site.settings import load_site
+from daemon.store.queries import firmware_model
 from hw import plan as plans
 from hw.boards.ipbus import IPbusBoard
 from hw.job import BenchSpec
@@ -45,7 +45,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the first version of a model; `lumiwatch hw build` makes firmware of it."""
-    from daemon.commissioning import Commissioning
+    from daemon.references.commissioning import Commissioning
     from retrain.train import TrainSettings
 
     loaded = load_site(site)
@@ -66,7 +66,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build, bench and sign a package of the latest training of a model."""
-    from daemon.commissioning import Commissioning
+    from daemon.references.commissioning import Commissioning
 
     loaded = load_site(site)
     commissioning = Commissioning(loaded)
@@ -113,7 +113,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Compare emulator, image and, if named, the board, bit by bit; exit code 1 if any bit differs."""
-    from daemon.commissioning import Commissioning
+    from daemon.references.commissioning import Commissioning
 
     loaded = load_site(site)
     ensure_keys(loaded)

@@ -12,8 +12,8 @@ import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, ModelOption, SiteOption, out, print_json, progress
 from daemon.errors import CheckFailed
-from daemon.queries import site_model
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.queries import site_model
 from streams.conditions import STABLE_BEAMS
 from streams.dqm.journal import FileOutcome, FileRecord
 
@@ -38,9 +38,9 @@ def watch(
     as_json: JsonOption = False,
 ) -> None:
     """Have each DQM file of a folder counted once: histograms become summaries as files land."""
-    from daemon.assembly import prepare_state_dir
-    from daemon.broker import bootstrap_of
-    from daemon.histograms import journal_dir, require_histograms
+    from daemon.process.assembly import prepare_state_dir
+    from daemon.process.broker import bootstrap_of
+    from daemon.references.histograms import journal_dir, require_histograms
     from streams.dqm.delivery import DqmDelivery
     from streams.dqm.journal import Journal
     from streams.dqm.watcher import FolderWatcher, WatchSettings
@@ -81,10 +81,10 @@ def from_histograms(
     as_json: JsonOption = False,
 ) -> None:
     """Build a reference from DQM files, and propose it for approval."""
-    from daemon.assembly import prepare_state_dir
-    from daemon.database import open_database
-    from daemon.histograms import propose_histogram_reference
     from daemon.operations import utc_now
+    from daemon.process.assembly import prepare_state_dir
+    from daemon.references.histograms import propose_histogram_reference
+    from daemon.store.database import open_database
 
     loaded = load_site(site)
     prepare_state_dir(loaded)

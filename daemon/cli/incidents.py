@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from daemon import queries, views
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record, print_table
 from daemon.client import connect
-from daemon.database import open_database
 from daemon.errors import NotFound
-from daemon.records import DecisionKind, IncidentState
-from daemon.settings import load_site
-from daemon.silences import Silences
-from daemon.silencing import Silence
-from daemon.what_next import QUESTIONS, what_next
+from daemon.incidents.silences import Silences
+from daemon.incidents.silencing import Silence
+from daemon.responses.what_next import QUESTIONS, what_next
+from daemon.site.settings import load_site
+from daemon.store import queries, views
+from daemon.store.database import open_database
+from daemon.store.records import DecisionKind, IncidentState
 
 _IDENTITY = re.compile(r"[a-z0-9][a-z0-9_-]*")
 app = typer.Typer(help="Incidents: list (default), show, ack, resolve, respond.")

@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 from rich.tree import Tree
 
-from daemon import lineage
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json
-from daemon.database import open_database
-from daemon.settings import load_site
-from daemon.views import LineageGraph
+from daemon.journal import lineage
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from daemon.store.views import LineageGraph
 
 app = typer.Typer(no_args_is_help=True, help="What was made from what.")
 
@@ -54,8 +54,8 @@ def export(
     site: SiteOption = DEFAULT_SITE,
 ) -> None:
     """Write everything an artefact was made from and what was made from it, up to the boards."""
-    from daemon import lineage_formats
-    from daemon.services import installed_version
+    from daemon.journal import lineage_formats
+    from daemon.process.services import installed_version
     from streams.events.dataset import write_atomically
 
     loaded = load_site(site)

@@ -13,11 +13,11 @@ from daemon.access.roles import Act
 from daemon.cli.output import DEFAULT_SITE, SiteOption, out
 from daemon.cli.references import ReferenceArgument
 from daemon.client import TOKEN_VARIABLE, token_at_hand
-from daemon.database import open_database, transaction
 from daemon.errors import NotPermitted
-from daemon.happenings import record_event
-from daemon.queries import site_model
-from daemon.settings import Site, load_site
+from daemon.journal.happenings import record_event
+from daemon.site.settings import Site, load_site
+from daemon.store.database import open_database, transaction
+from daemon.store.queries import site_model
 from streams.judging.reference_store import approve_reference, find_reference, retire_reference
 
 if TYPE_CHECKING:

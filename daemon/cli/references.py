@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon import room_queries
 from daemon.cli.output import (
     DEFAULT_SITE,
     JsonOption,
@@ -21,19 +20,20 @@ from daemon.cli.output import (
     print_table,
     progress,
 )
-from daemon.database import open_database
 from daemon.errors import NotPossibleNow, SettingsError
-from daemon.keys import site_trusted_keys
-from daemon.queries import firmware_model, site_model
-from daemon.settings import Site, SiteModel, load_site
+from daemon.site.keys import site_trusted_keys
+from daemon.site.settings import Site, SiteModel, load_site
+from daemon.store import room_queries
+from daemon.store.database import open_database
+from daemon.store.queries import firmware_model, site_model
 from hw.package import open_package
 from streams.judging.budget import describe_budget, parse_budget
 from streams.judging.reference_header import in_words
 from streams.judging.reference_store import find_reference, load_reference
 
 if TYPE_CHECKING:
-    from daemon.recorded_reference import Chosen
-    from daemon.reference_choice import Choice, RankedRun
+    from daemon.references.choice import Choice, RankedRun
+    from daemon.references.recorded import Chosen
     from streams.judging.detectable import Detectable
     from streams.judging.reference import Reference
     from streams.judging.reference_header import ReferenceHeader
@@ -68,7 +68,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a reference from recorded runs, or from a dataset, and propose it for approval."""
-    from daemon.commissioning import Commissioning, Resampling, load_dataset
+    from daemon.references.commissioning import Commissioning, Resampling, load_dataset
 
     wanted = None if budget is None else parse_budget(budget)
     loaded = load_site(site)
@@ -105,7 +105,7 @@ def propose(
     as_json: JsonOption = False,
 ) -> None:
     """Rank the recorded runs as a reference for a run, with the reason for every exclusion."""
-    from daemon.reference_choice import choose_reference_runs
+    from daemon.references.choice import choose_reference_runs
 
     wanted = None if budget is None else parse_budget(budget)
     loaded = load_site(site)
@@ -228,7 +228,7 @@ def _build_recorded(
     site: Site, model: SiteModel, runs: Sequence[str], budget: float | None, *, as_json: bool
 ) -> None:
     from daemon.operations import utc_now
-    from daemon.recorded_reference import parse_run_range, propose_recorded_reference
+    from daemon.references.recorded import parse_run_range, propose_recorded_reference
 
     ranges = [parse_run_range(text) for text in runs]
     reference, chosen = propose_recorded_reference(
@@ -240,7 +240,7 @@ def _build_recorded(
 def _say_proposed(
     reference: Reference, model: SiteModel, chosen: Chosen | None = None, *, as_json: bool
 ) -> None:
-    from daemon.recorded_reference import describe_left_out
+    from daemon.references.recorded import describe_left_out
     from streams.judging.detectable import most_useful
 
     effects = _effects(reference, model)

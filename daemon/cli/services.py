@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
-from daemon.settings import Site, SiteModel, load_site
+from daemon.site.settings import Site, SiteModel, load_site
 from streams.broker.bounded import default_limit_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
@@ -24,7 +24,7 @@ def _plain_name(name: str) -> str:
 
 def serve(site: SiteOption = DEFAULT_SITE) -> None:
     """Run the daemon: incidents, responses, alerts, console and API."""
-    from daemon.service import serve as run_daemon
+    from daemon.process.service import serve as run_daemon
 
     run_daemon(load_site(site))
 
@@ -61,9 +61,9 @@ def worker(
     ] = "worker",
 ) -> None:
     """Run one stream worker: batches to summaries, windows, assessments and verdicts."""
-    from daemon.database import open_database
-    from daemon.emulators import SiteEmulators
-    from daemon.installation import worker_settings
+    from daemon.references.installation import worker_settings
+    from daemon.responses.emulators import SiteEmulators
+    from daemon.store.database import open_database
     from streams.worker import run_worker
 
     loaded = load_site(site)
@@ -75,8 +75,8 @@ def worker(
 
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
     """Run everything of a site on this machine: broker, worker, daemon, emulated boards."""
-    from daemon.installation import Installation
-    from daemon.service import bind
+    from daemon.process.service import bind
+    from daemon.references.installation import Installation
 
     overrides = {} if port is None else {"console": {"port": port}}
 

@@ -12,10 +12,10 @@ import typer
 from daemon.cli.incidents import path_part, post
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_table
 from daemon.client import connect
-from daemon.database import open_database
 from daemon.errors import InvalidChoice
-from daemon.settings import load_site
-from daemon.silences import Silences
+from daemon.incidents.silences import Silences
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 
 app = typer.Typer(help="Silences: list (default), create, end.", no_args_is_help=False)
 _LENGTH = re.compile(r"(\d{1,5})([mhd])")

@@ -17,7 +17,7 @@ from daemon.console.layout import Visit, heading, still_logged_in
 from daemon.console.live import Live
 from daemon.console.wording import date_and_clock
 from daemon.errors import DaemonError, InvalidChoice
-from daemon.services import Services
+from daemon.process.services import Services
 
 _DAYS: Final = {7: "7 days", 30: "30 days", 90: "90 days", 366: "1 year"}
 

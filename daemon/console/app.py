@@ -35,7 +35,7 @@ from daemon.console.layout import Visit, frame, visit_of
 from daemon.console.looks import SCRIPT, STYLE
 from daemon.console.wording import short
 from daemon.errors import DaemonError
-from daemon.services import Services
+from daemon.process.services import Services
 
 
 @dataclass(frozen=True)

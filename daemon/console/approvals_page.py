@@ -9,14 +9,14 @@ from typing import Final
 
 from nicegui import ui
 
-from daemon import decision_queries, room_queries, views
 from daemon.access.roles import Act
 from daemon.console.layout import Visit, badge, heading, link, table
 from daemon.console.live import Live
 from daemon.console.looks import RESPONSES
 from daemon.console.wording import date_and_clock, duration_words, short
-from daemon.records import DecisionKind, DecisionStage
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.store import decision_queries, room_queries, views
+from daemon.store.records import DecisionKind, DecisionStage
 from streams.store.records import ReferenceState
 
 _QUESTIONS: Final = {

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from daemon import room_queries, views
 from daemon.console.layout import Visit, badge, heading, link, table
 from daemon.console.live import Live
 from daemon.console.looks import Look
 from daemon.console.wording import date_and_clock, short
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.store import room_queries, views
 
 _ANSWERS: Final = Look("ANSWERS", "check_circle", "good")
 _SILENT: Final = Look("DOES NOT ANSWER", "cloud_off", "alarm")

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from daemon import views
 from daemon.console.chart_style import CONFIG, Figure, axis, faded, layout
 from daemon.console.looks import VERDICTS, Palette
 from daemon.console.wording import deviation, percent, short
-from daemon.silencing import FAMILIES
+from daemon.incidents.silencing import FAMILIES
+from daemon.store import views
 from streams.judging.assessment import Assessment
 from streams.judging.track import WARNING_SHARE
 

@@ -13,8 +13,8 @@ from daemon.console.layout import Visit, heading, table
 from daemon.console.live import Live
 from daemon.console.wording import date_and_clock
 from daemon.errors import NotPossibleNow
-from daemon.services import Services
-from daemon.views import ConfigurationView
+from daemon.process.services import Services
+from daemon.store.views import ConfigurationView
 
 
 async def build(visit: Visit, services: Services) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daemon import views
 from daemon.alerts.evidence import HeatMap
 from daemon.console.chart_style import CONFIG, Figure, axis, layout
 from daemon.console.charts import package_changes, span, vertical
 from daemon.console.looks import Palette
+from daemon.store import views
 
 
 def heat_map(data: HeatMap, verdicts: Sequence[views.VerdictView], colours: Palette) -> Figure:

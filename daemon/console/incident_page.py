@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nicegui import run, ui
 
-from daemon import queries, views
 from daemon.access.roles import Act
 from daemon.alerts.channels import LOG, Action
 from daemon.alerts.compose import story_of
@@ -20,10 +19,11 @@ from daemon.console.response_panel import ResponsePanel
 from daemon.console.silence_mark import silence_mark, silence_words
 from daemon.console.wording import clock, date_and_clock, lumisections, short
 from daemon.errors import DaemonError
-from daemon.records import FINAL_RESPONSE_STATES, IncidentState
-from daemon.services import Services
-from daemon.silences import Silences
-from daemon.silencing import Silence
+from daemon.incidents.silences import Silences
+from daemon.incidents.silencing import Silence
+from daemon.process.services import Services
+from daemon.store import queries, views
+from daemon.store.records import FINAL_RESPONSE_STATES, IncidentState
 
 _ACTIONS = {
     Action.POST.value: "alarm: head of the thread",

@@ -3,8 +3,8 @@
 from nicegui import ui
 
 from daemon.console.live import Live
-from daemon.job_logs import JobLog, job_logs
-from daemon.settings import Site
+from daemon.responses.job_logs import JobLog, job_logs
+from daemon.site.settings import Site
 
 
 class JobLogPanel:

@@ -12,7 +12,7 @@ from daemon.access.roles import Act, may
 from daemon.console.guard import session_person
 from daemon.console.looks import Look, Palette, palette
 from daemon.errors import NotAuthenticated
-from daemon.services import Services
+from daemon.process.services import Services
 
 THEME_COOKIE = "lumiwatch_theme"
 _LINKS = (

@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from nicegui import run, ui
 
-from daemon import room_queries, views
 from daemon.console.layout import Visit, heading, link, table
 from daemon.console.wording import short
 from daemon.errors import NotFound
-from daemon.lineage import trace
-from daemon.services import Services
+from daemon.journal.lineage import trace
+from daemon.process.services import Services
+from daemon.store import room_queries, views
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y = 250, 58, 60, 26
 _KINDS = {"root_file": "ROOT file"}

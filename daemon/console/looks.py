@@ -8,7 +8,7 @@ light one for offices. Knows no pages and no data.
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.records import IncidentState, NotificationState, ResponseState, StepState
+from daemon.store.records import IncidentState, NotificationState, ResponseState, StepState
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Final
 
 from nicegui import ui
 
-from daemon import queries, room_queries, views
 from daemon.alerts.evidence import Evidence
 from daemon.console import charts
 from daemon.console.chart_style import Figure
@@ -22,7 +21,8 @@ from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.retrain_button import retrain_button
 from daemon.console.window_panel import WindowPanel
 from daemon.console.wording import lumisections
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.store import queries, room_queries, views
 from streams.judging.rate_chart import IN_A_ROW
 
 _SHOWN: Final = 500

@@ -10,15 +10,15 @@ from urllib.parse import quote
 from nicegui import run, ui
 from sqlmodel import Session
 
-from daemon import room_queries, views
-from daemon.board_work import package_path
 from daemon.console.boards_page import show_operations
 from daemon.console.layout import Visit, badge, heading, link, table
 from daemon.console.looks import PROVEN, UNPROVEN
 from daemon.console.wording import date_and_clock, short
 from daemon.errors import DaemonError, NotFound
-from daemon.keys import site_trusted_keys
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.responses.board_work import package_path
+from daemon.site.keys import site_trusted_keys
+from daemon.store import room_queries, views
 from hw.errors import HardwareError
 from hw.package import Package, open_package
 from hw.records import PackageRecord

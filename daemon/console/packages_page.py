@@ -5,12 +5,12 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from daemon import room_queries, views
 from daemon.console.layout import Visit, badge, heading, link, table
 from daemon.console.live import Live
 from daemon.console.looks import PROVEN, UNPROVEN
 from daemon.console.wording import date_and_clock, short
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.store import room_queries, views
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 from nicegui import run, ui
 
-from daemon import queries, views
 from daemon.access.roles import Act
 from daemon.console.layout import Visit, badge, heading, still_logged_in, table
 from daemon.console.live import Live
 from daemon.console.looks import RESPONSES, STEPS
 from daemon.console.wording import clock, duration, short
 from daemon.errors import DaemonError
-from daemon.hardware_plan import HardwarePlan
-from daemon.policy import RELOAD, Proposal
-from daemon.records import FINAL_RESPONSE_STATES, DecisionKind, DecisionStage, ResponseState, StepState
-from daemon.services import Services
-from daemon.what_next import waiting_words
+from daemon.process.services import Services
+from daemon.responses.hardware_plan import HardwarePlan
+from daemon.responses.policy import RELOAD, Proposal
+from daemon.responses.what_next import waiting_words
+from daemon.store import queries, views
+from daemon.store.records import FINAL_RESPONSE_STATES, DecisionKind, DecisionStage, ResponseState, StepState
 
 _ANSWERS = {
     DecisionKind.APPROVE: "approved",

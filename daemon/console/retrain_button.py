@@ -8,7 +8,7 @@ from nicegui import run, ui
 from daemon.access.roles import Act
 from daemon.console.layout import Visit, heading, still_logged_in
 from daemon.errors import DaemonError
-from daemon.services import Services
+from daemon.process.services import Services
 
 
 def retrain_button(visit: Visit, services: Services, model: str) -> None:

@@ -6,7 +6,7 @@ from nicegui import ui
 
 from daemon.console.layout import badge
 from daemon.console.looks import Look
-from daemon.silencing import Silence
+from daemon.incidents.silencing import Silence
 
 SILENCED: Final = Look("SILENCED", "notifications_off", "quiet")
 WAITING: Final = Look("BEGINS LATER", "schedule", "quiet")

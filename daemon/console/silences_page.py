@@ -15,9 +15,9 @@ from daemon.console.live import Live
 from daemon.console.silence_mark import SILENCED, WAITING
 from daemon.console.wording import date_and_clock
 from daemon.errors import DaemonError
-from daemon.services import Services
-from daemon.silences import MAX_REASON, Silences
-from daemon.silencing import FAMILIES, Silence, object_of_input
+from daemon.incidents.silences import MAX_REASON, Silences
+from daemon.incidents.silencing import FAMILIES, Silence, object_of_input
+from daemon.process.services import Services
 
 _LENGTHS: Final = {
     0.5: "30 minutes", 1: "1 hour", 2: "2 hours", 4: "4 hours", 8: "8 hours", 12: "12 hours",

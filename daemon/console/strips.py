@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from daemon import views
 from daemon.console.charts import tone_colour
 from daemon.console.looks import VERDICTS, Palette
+from daemon.store import views
 
 _WIDTH = 600
 _STRIP_HEIGHT = 26

@@ -10,12 +10,12 @@ from typing import Final
 
 from nicegui import ui
 
-from daemon import views
 from daemon.console.layout import badge, marks
 from daemon.console.looks import FIRMWARE_FAULT, LATE, NO_DATA, VERDICTS, Look, Palette
 from daemon.console.silence_mark import silence_mark
 from daemon.console.strips import rate_svg, strip_svg
 from daemon.console.wording import deviation, percent
+from daemon.store import views
 
 URGENT: Final = ("alarm", "warning", "quiet", "good")
 """Tones of states, the gravest first."""

@@ -11,19 +11,19 @@ from datetime import datetime, timedelta
 from nicegui import ui
 from sqlmodel import Session, col
 
-from daemon import decision_queries, queries, views
 from daemon.console.layout import Visit, badge, heading, link
 from daemon.console.live import Live
 from daemon.console.looks import BEHIND, RESPONSES, Look
 from daemon.console.silence_mark import silence_words
 from daemon.console.tiles import URGENT, Tile, TileGroup
 from daemon.console.wording import age
-from daemon.latest import newest_incidents, newest_verdicts
-from daemon.records import IncidentRecord, VerdictRecord
-from daemon.services import Services
-from daemon.settings import SiteModel
-from daemon.silences import Silences
-from daemon.workers import workers
+from daemon.incidents.silences import Silences
+from daemon.process.services import Services
+from daemon.process.workers import workers
+from daemon.site.settings import SiteModel
+from daemon.store import decision_queries, queries, views
+from daemon.store.latest import newest_incidents, newest_verdicts
+from daemon.store.records import IncidentRecord, VerdictRecord
 
 SILENCE = timedelta(minutes=3)
 """After this time without a verdict a tile says NO DATA: an old GOOD is no GOOD."""

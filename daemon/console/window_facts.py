@@ -1,6 +1,5 @@
 """What is known of one judged window, as rows of words. Pure; knows no pages and no database."""
 
-from daemon import views
 from daemon.console.wording import (
     date_and_clock,
     deviation,
@@ -9,6 +8,7 @@ from daemon.console.wording import (
     rate_chart_words,
     short,
 )
+from daemon.store import views
 
 
 def window_facts(verdict: views.VerdictView, *, rated: bool) -> list[tuple[str, str]]:

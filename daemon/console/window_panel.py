@@ -10,7 +10,6 @@ from functools import partial
 
 from nicegui import run, ui
 
-from daemon import queries, views
 from daemon.alerts.evidence import SCORE, Evidence
 from daemon.console.chart_style import Figure
 from daemon.console.choice import Choice
@@ -21,7 +20,8 @@ from daemon.console.map_figure import map_of_pulls
 from daemon.console.ratio_chart import ratio
 from daemon.console.window_facts import window_facts
 from daemon.console.wording import short
-from daemon.services import Services
+from daemon.process.services import Services
+from daemon.store import queries, views
 from streams.counting.layout import layout_of
 
 MAP = " map"

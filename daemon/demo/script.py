@@ -21,13 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from daemon import client
 from daemon.access.people import DEFAULT_OPERATOR
 from daemon.cli.output import progress
-from daemon.commissioning import Commissioning, Resampling
-from daemon.database import open_database
 from daemon.demo.stage import RUN, Detector, RunInProgress, check_machine, prepare_folder, root_file
 from daemon.demo.summary import DemoSummary, print_summary, summarise_demo
 from daemon.errors import DaemonUnreachable, DemoFailed
-from daemon.installation import Installation
-from daemon.records import FINAL_RESPONSE_STATES, ResponseState, StepState
+from daemon.references.commissioning import Commissioning, Resampling
+from daemon.references.installation import Installation
+from daemon.store.database import open_database
+from daemon.store.records import FINAL_RESPONSE_STATES, ResponseState, StepState
 from hw.boards.ipbus import IPbusBoard
 from hw.package import Package
 from retrain.train import TrainSettings

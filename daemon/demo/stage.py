@@ -16,11 +16,11 @@ from typing import Self
 from skhep_testdata import data_path
 
 from daemon.client import is_running
-from daemon.commissioning import check_toolchain
 from daemon.errors import DemoFolderInUse, DemoFolderUnusable, ProcessFailed
-from daemon.service import bind
-from daemon.settings import SITE_FILE, load_site
-from daemon.through_board import score_on
+from daemon.process.service import bind
+from daemon.references.commissioning import check_toolchain
+from daemon.responses.through_board import score_on
+from daemon.site.settings import SITE_FILE, load_site
 from hw.boards.ipbus import IPbusBoard
 from hw.errors import HardwareError
 from streams.contracts.contract import Contract

@@ -19,14 +19,15 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.engine import Engine
 
-from daemon import lineage, queries, room_queries
 from daemon.cli.lineage import lineage_tree
 from daemon.demo.stage import RUN
-from daemon.records import IncidentState, ResponseState
-from daemon.settings import SiteModel
-from daemon.steps import APPLY, BENCH, DECIDE, RETRAIN
-from daemon.views import IncidentView, ResponseDetail, StepView, WindowView
-from daemon.workshop import Applied, Benched, Retrained
+from daemon.journal import lineage
+from daemon.responses.steps import APPLY, BENCH, DECIDE, RETRAIN
+from daemon.responses.workshop import Applied, Benched, Retrained
+from daemon.site.settings import SiteModel
+from daemon.store import queries, room_queries
+from daemon.store.records import IncidentState, ResponseState
+from daemon.store.views import IncidentView, ResponseDetail, StepView, WindowView
 from hw.report import BenchReport
 from streams.effects.effect import Effect
 from streams.judging.verdict import State

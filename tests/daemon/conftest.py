@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
-from daemon.database import open_database
-from daemon.settings import Site, load_site
+from daemon.site.settings import Site, load_site
+from daemon.store.database import open_database
 from tests.support.daemon import HandClock, copy_site
 
 

@@ -15,12 +15,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from sqlalchemy.engine import Engine
 
 from daemon.access.people import default_token_file
-from daemon.assembly import build_app, build_daemon
-from daemon.children import Interrupted
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations, utc_now
-from daemon.response import ResponseProcedure
-from daemon.settings import Site, load_site
+from daemon.process.assembly import build_app, build_daemon
+from daemon.process.children import Interrupted
+from daemon.responses.procedure import ResponseProcedure
+from daemon.site.settings import Site, load_site
 from tests.support.daemon import FakeWorkshop, NoWorkflows, copy_site, make_verdict
 
 EXAMPLES = 25

@@ -6,18 +6,18 @@ import pytest
 from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
-from daemon import queries
 from daemon.errors import InvalidChoice
-from daemon.intake import take_verdict
-from daemon.policy import LEAST_INVASIVE, RELOAD, Proposal, check_choice, propose
-from daemon.records import DecisionKind, IncidentState, ResponseState, StepState
-from daemon.sections import PolicySettings
-from daemon.settings import Site
-from daemon.verification import VerificationState, verify, verify_integrity
+from daemon.incidents.intake import take_verdict
+from daemon.responses.policy import LEAST_INVASIVE, RELOAD, Proposal, check_choice, propose
+from daemon.responses.verification import VerificationState, verify, verify_integrity
+from daemon.site.sections import PolicySettings
+from daemon.site.settings import Site
+from daemon.store import queries
+from daemon.store.records import DecisionKind, IncidentState, ResponseState, StepState
 from streams.integrity import judge_integrity
 from streams.judging.verdict import INTEGRITY, State, Verdict
 from streams.store.records import WindowRow
-from tests.daemon.test_response import RESPONSE, Bench
+from tests.daemon.responses.test_procedure import RESPONSE, Bench
 from tests.support.daemon import OLD_PACKAGE, HandClock, make_verdict
 
 POLICY = PolicySettings(approvers=("ada",), strategies=("input_recalibration", "bias"))

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import event, text
 
-from daemon import queries
 from daemon.alerts.alertmanager import current_alerts
 from daemon.console import wall
-from daemon.database import open_database
-from daemon.settings import load_site
-from daemon.silences import Silences
+from daemon.incidents.silences import Silences
+from daemon.site.settings import load_site
+from daemon.store import queries
+from daemon.store.database import open_database
 from streams.judging.verdict import State
 from tests.support.control_room import ControlRoom
 from tests.support.daemon import HandClock, copy_site, make_verdict

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from daemon.views import EventView
+from daemon.store.views import EventView
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 

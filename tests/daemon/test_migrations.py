@@ -26,12 +26,12 @@ from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect,
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session, SQLModel, col, select
 
-from daemon.database import open_database
 from daemon.errors import DatabaseUnusable
-from daemon.installation import Installation
 from daemon.migrations import HEAD, VERSION_TABLE, recorded_version
 from daemon.migrations.upgrade import VERSIONS, steps, upgrade
 from daemon.migrations.versions import m0001_first_tables as first
+from daemon.references.installation import Installation
+from daemon.store.database import open_database
 from streams.contracts.contract import load_contract
 from streams.counting.summary import summarise
 from streams.events.batch import Batch
@@ -374,7 +374,7 @@ def test_what_is_no_database_and_what_does_not_answer_is_said_with_the_cure(tmp_
 
 OPEN_EACH = """
 import sys
-from daemon.database import open_database
+from daemon.store.database import open_database
 print("ready", flush=True)
 for url in sys.stdin:
     open_database(url.strip()).dispose()
@@ -417,7 +417,7 @@ def test_opening_a_database_that_is_up_to_date_imports_nothing_heavy(tmp_path, o
     url = f"sqlite:///{tmp_path}/site.db"
     opened(url)
     code = (
-        f"import sys; from daemon.database import open_database; open_database({url!r}).dispose(); "
+        f"import sys; from daemon.store.database import open_database; open_database({url!r}).dispose(); "
         "print([name for name in ('alembic', 'torch', 'scipy', 'pyarrow') if name in sys.modules])"
     )
 

@@ -1,14 +1,14 @@
 import pytest
 from sqlalchemy.engine import Engine
 
-from daemon import queries
-from daemon.database import transaction
 from daemon.errors import DecisionRefused, InvalidChoice, NotFound, NotPermitted, NotPossibleNow
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations
-from daemon.policy import propose
-from daemon.records import IncidentState, ResponseRecord, ResponseState
-from daemon.settings import Site
+from daemon.responses.policy import propose
+from daemon.site.settings import Site
+from daemon.store import queries
+from daemon.store.database import transaction
+from daemon.store.records import IncidentState, ResponseRecord, ResponseState
 from streams.judging.verdict import State, Verdict
 from tests.support.daemon import Everybody, HandClock, NoWorkflows, make_verdict
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
-from daemon.settings import Site
+from daemon.site.settings import Site
 from streams import topics
 from streams.broker.embedded import EmbeddedBroker, ensure_topics, free_port
 from streams.judging.verdict import encode_verdict

@@ -10,11 +10,11 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from skhep_testdata import data_path
 
-from daemon.assembly import prepare_state_dir
-from daemon.commissioning import Commissioning
-from daemon.database import open_database
-from daemon.room_queries import windows
-from daemon.settings import load_site
+from daemon.process.assembly import prepare_state_dir
+from daemon.references.commissioning import Commissioning
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from daemon.store.room_queries import windows
 from retrain.records import record_result
 from retrain.train import MINIMUM_EVENTS, TrainSettings
 from streams.conversion.convert import convert

@@ -20,7 +20,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from sqlmodel import func, select
 
-from daemon.database import open_database
+from daemon.store.database import open_database
 from streams import topics
 from streams.broker.embedded import binary_path, die_with_parent, ensure_topics, free_port
 from streams.contracts.contract import load_contract

@@ -15,9 +15,10 @@ import psutil
 import pytest
 from sqlmodel import Session, select
 
-from daemon import client, queries
+from daemon import client
 from daemon.errors import BoardUnknown
-from daemon.records import IncidentState, ResponseState, StepState
+from daemon.store import queries
+from daemon.store.records import IncidentState, ResponseState, StepState
 from hw.errors import BoardUnreachable
 from hw.records import BoardOperationRecord
 from retrain.records import TrainingRow

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, select
 
-from daemon import queries
 from daemon.operations import Operations
-from daemon.records import DecisionKind, IncidentState, ResponseState, StepState
-from daemon.views import ResponseDetail
+from daemon.store import queries
+from daemon.store.records import DecisionKind, IncidentState, ResponseState, StepState
+from daemon.store.views import ResponseDetail
 from hw.records import BoardOperationRecord
 from retrain.records import TrainingRow
 from streams.judging.verdict import State

@@ -11,11 +11,11 @@ import pytest
 from playwright.sync_api import expect
 from sqlmodel import Session, select
 
-from daemon import queries
-from daemon.database import open_database
-from daemon.histograms import journal_dir
-from daemon.records import ResponseRecord
-from daemon.settings import load_site
+from daemon.references.histograms import journal_dir
+from daemon.site.settings import load_site
+from daemon.store import queries
+from daemon.store.database import open_database
+from daemon.store.records import ResponseRecord
 from streams.store.history import closed_windows
 from tests.support import dqm
 from tests.support.browser import chromium

@@ -19,11 +19,11 @@ from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
 from daemon.access.sign_on import build_sign_on
 from daemon.api import application
-from daemon.metrics import Metrics
 from daemon.operations import Operations
-from daemon.services import Services
-from daemon.settings import Site
-from daemon.views import BoardStatus
+from daemon.process.metrics import Metrics
+from daemon.process.services import Services
+from daemon.site.settings import Site
+from daemon.store.views import BoardStatus
 from tests.support.daemon import HandClock, NoWorkflows
 
 ROLES = {"vera": "viewer", "olga": "operator", "egon": "expert", "ada": "admin"}

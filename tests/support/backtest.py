@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Engine
 
-from daemon.judgement import assessment_settings
-from daemon.settings import Site, SiteModel
+from daemon.references.judgement import assessment_settings
+from daemon.site.settings import Site, SiteModel
 from streams.backtest.generator import GeneratedDetector
 from streams.contracts.contract import Contract
 from streams.counting.summary import summarise

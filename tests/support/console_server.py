@@ -26,26 +26,26 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine import Engine
 
-from daemon import queries
 from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
 from daemon.access.sign_on import build_sign_on
 from daemon.alerts.service import build_alerts
 from daemon.api import application
 from daemon.console.app import register_console
-from daemon.current_site import CurrentSite
-from daemon.database import open_database, transaction
-from daemon.durable import DurableResponses
-from daemon.intake import take_verdict
-from daemon.lineage import Artefact, add_edge
-from daemon.metrics import Metrics
+from daemon.incidents.intake import take_verdict
+from daemon.journal.lineage import Artefact, add_edge
 from daemon.operations import Operations, utc_now
-from daemon.reload import Reloader
-from daemon.response import ResponseProcedure
-from daemon.services import Services
-from daemon.settings import Site, load_site
-from daemon.views import BoardStatus
-from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
+from daemon.process.metrics import Metrics
+from daemon.process.services import Services
+from daemon.responses.durable import DurableResponses
+from daemon.responses.procedure import ResponseProcedure
+from daemon.responses.workshop import Applied, Benched, Built, Progress, Retrained, Task
+from daemon.site.current_site import CurrentSite
+from daemon.site.reload import Reloader
+from daemon.site.settings import Site, load_site
+from daemon.store import queries
+from daemon.store.database import open_database, transaction
+from daemon.store.views import BoardStatus
 from hw.records import BoardOperationRecord, PackageRecord
 from hw.report import BenchReport, StageReport
 from streams.conditions import Conditions

@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from threading import Event
 
-from daemon import queries
 from daemon.alerts.channels import LOG, MATTERMOST, WEBHOOK, Addresses, BotChannel, LogChannel, WebhookChannel
 from daemon.alerts.evidence import Evidence
 from daemon.alerts.heads import Heads
 from daemon.alerts.mattermost import BotClient, WebhookClient
 from daemon.alerts.notifier import Notifier
 from daemon.alerts.outbox import Outbox
-from daemon.approval import Approval
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
+from daemon.incidents.silences import Silences, begin_due
 from daemon.operations import Operations
-from daemon.patience import Patience
-from daemon.silences import Silences, begin_due
-from daemon.steps import StepLog
+from daemon.responses.approval import Approval
+from daemon.responses.patience import Patience
+from daemon.responses.steps import StepLog
+from daemon.store import queries
 from streams.integrity import judge_integrity
 from streams.judging.verdict import INTEGRITY, State
 from tests.support.daemon import Everybody, NoWorkflows, make_verdict

@@ -14,9 +14,9 @@ from typing import Any
 
 from daemon.access.roles import Act
 from daemon.errors import StepFailed
-from daemon.sections import PolicySettings
-from daemon.settings import Site
-from daemon.workshop import Applied, Benched, Built, Progress, Retrained, Task
+from daemon.responses.workshop import Applied, Benched, Built, Progress, Retrained, Task
+from daemon.site.sections import PolicySettings
+from daemon.site.settings import Site
 from streams.judging.verdict import State, Verdict
 
 EXAMPLE_SITE = Path(__file__).parents[2] / "deploy" / "site"

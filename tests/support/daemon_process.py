@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 
 from daemon.access.people import default_token_file
-from daemon.settings import Site
+from daemon.site.settings import Site
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 import pathlib, sys
-from daemon.service import serve
-from daemon.settings import load_site
+from daemon.process.service import serve
+from daemon.site.settings import load_site
 serve(load_site(pathlib.Path(sys.argv[1])))
 """
 

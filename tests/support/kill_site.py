@@ -18,11 +18,11 @@ import numpy as np
 from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
-from daemon.board_work import package_path
-from daemon.database import open_database, transaction
-from daemon.intake import take_verdict
-from daemon.keys import ensure_keys, site_trusted_keys
-from daemon.settings import Site, load_site
+from daemon.incidents.intake import take_verdict
+from daemon.responses.board_work import package_path
+from daemon.site.keys import ensure_keys, site_trusted_keys
+from daemon.site.settings import Site, load_site
+from daemon.store.database import open_database, transaction
 from hw.archive import write_atomically
 from hw.board import BoardIdentity
 from hw.boards.emulated import EmulatedBoardProcess, start_emulated_board

@@ -3,7 +3,7 @@
 Usage: python -m tests.support.killable SITE_FOLDER DATABASE_URL. Reads one line for each life from standard
 input, ``POINT`` or ``ACTION@POINT`` (or ``-``: no kill), and writes ``killed`` or ``ended`` when it is over.
 A life is a fork of this process, which has imported everything and started nothing: a daemon as
-`daemon.service` builds it, with its threads and the durable engine, without its web server. Only the
+`daemon.process.service` builds it, with its threads and the durable engine, without its web server. Only the
 retraining job is a fake, `tests.support.fast_retrain`.
 
 Points are ``STEP:before``, ``STEP:begun``, ``STEP:worked`` (the work is done, nothing is written down),
@@ -28,10 +28,12 @@ from dbos import Queue
 from sqlmodel import Session, col, select
 
 import retrain.job  # noqa: F401 - it loads torch, which no life has time for
-from daemon import durable, estimate, jobs, patience, response, service
-from daemon.records import FINAL_RESPONSE_STATES, ResponseRecord
-from daemon.settings import Site
-from daemon.steps import Step, StepLog
+from daemon.process import service
+from daemon.responses import durable, estimate, jobs, patience
+from daemon.responses import procedure as response
+from daemon.responses.steps import Step, StepLog
+from daemon.site.settings import Site
+from daemon.store.records import FINAL_RESPONSE_STATES, ResponseRecord
 from hw.boards.ipbus import IPbusBoard
 from tests.support.kill_site import MODEL, site_for_kills
 

@@ -19,20 +19,20 @@ import numpy.typing as npt
 import psutil
 from sqlalchemy.engine import Engine
 
-from daemon import queries
-from daemon.board_work import board_address, package_path
-from daemon.broker import bootstrap_of
-from daemon.commissioning import Commissioning, Resampling
-from daemon.database import open_database
 from daemon.demo.stage import root_file
 from daemon.errors import BoardUnknown, NotFound
-from daemon.installation import Installation
-from daemon.keys import site_trusted_keys
-from daemon.records import ResponseState, StepState
-from daemon.settings import Site, SiteModel, load_site
-from daemon.supervisor import RestartPolicy
-from daemon.through_board import score_on
-from daemon.views import ResponseDetail
+from daemon.process.broker import bootstrap_of
+from daemon.process.supervisor import RestartPolicy
+from daemon.references.commissioning import Commissioning, Resampling
+from daemon.references.installation import Installation
+from daemon.responses.board_work import board_address, package_path
+from daemon.responses.through_board import score_on
+from daemon.site.keys import site_trusted_keys
+from daemon.site.settings import Site, SiteModel, load_site
+from daemon.store import queries
+from daemon.store.database import open_database
+from daemon.store.records import ResponseState, StepState
+from daemon.store.views import ResponseDetail
 from hw.board import BoardIdentity
 from hw.boards.ipbus import IPbusBoard
 from hw.emulator import Emulator

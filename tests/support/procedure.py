@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Engine
 
-from daemon import queries
-from daemon.children import Interrupted
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations
-from daemon.records import StepState
-from daemon.response import ResponseProcedure
-from daemon.settings import Site
+from daemon.process.children import Interrupted
+from daemon.responses.procedure import ResponseProcedure
+from daemon.site.settings import Site
+from daemon.store import queries
+from daemon.store.records import StepState
 from streams.judging.verdict import State
 from tests.support.daemon import NEW_PACKAGE, Everybody, FakeWorkshop, HandClock, NoWorkflows, make_verdict
 

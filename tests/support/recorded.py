@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from daemon.database import open_database
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from streams.backtest.generator import GeneratedDetector
 from streams.counting.summary import summarise
 from streams.events.batch import digest, encode_batch

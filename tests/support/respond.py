@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from threading import Event
 
-from daemon.database import open_database
-from daemon.durable import DurableResponses
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.response import ResponseProcedure
-from daemon.settings import load_site
+from daemon.responses.durable import DurableResponses
+from daemon.responses.procedure import ResponseProcedure
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from tests.support.daemon import FakeWorkshop, make_verdict
 
 

@@ -25,11 +25,11 @@ from sqlmodel import Session
 
 from daemon.api import application
 from daemon.console.app import register_console
-from daemon.database import open_database
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.records import VerdictRecord
-from daemon.settings import Site, load_site
+from daemon.site.settings import Site, load_site
+from daemon.store.database import open_database
+from daemon.store.records import VerdictRecord
 from streams.judging.verdict import State, Verdict
 from streams.store.records import WorkerRow
 from streams.worker_status import WorkerReport

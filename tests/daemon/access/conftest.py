@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from daemon.access.control import AccessControl
-from daemon.database import open_database
-from daemon.settings import Site, load_site
+from daemon.site.settings import Site, load_site
+from daemon.store.database import open_database
 from tests.support.access import CHEAP, declare, make_services, served
 from tests.support.daemon import HandClock
 

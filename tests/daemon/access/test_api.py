@@ -7,8 +7,8 @@ from sqlmodel import Session, select
 
 from daemon.access.logins import TRIES_FROM_AN_ADDRESS, TRIES_OF_A_NAME
 from daemon.access.sessions import SESSION_COOKIE
-from daemon.records import EventRecord
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.records import EventRecord
 from tests.support.access import declare, make_services, served
 
 PASSWORD = "correct horse battery"

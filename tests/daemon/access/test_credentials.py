@@ -13,8 +13,8 @@ from daemon.access.logins import TRIES_OF_A_NAME, Logins
 from daemon.access.passwords import Passwords
 from daemon.access.records import PasswordRecord, SessionRecord, TokenRecord
 from daemon.access.roles import Act
-from daemon.database import open_database, transaction
 from daemon.errors import InvalidChoice, NotAuthenticated, NotFound, NotPermitted, TooManyTries
+from daemon.store.database import open_database, transaction
 from tests.support.access import CHEAP, PEOPLE, declare
 
 PASSWORD = "correct horse battery"

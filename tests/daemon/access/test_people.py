@@ -8,7 +8,7 @@ import pytest
 from daemon.access.people import People, Person, default_token_file
 from daemon.access.roles import Role
 from daemon.errors import SettingsError
-from daemon.settings import load_site
+from daemon.site.settings import load_site
 from tests.support.access import PEOPLE, declare
 
 

@@ -6,8 +6,8 @@ from fastapi.routing import iter_route_contexts
 
 from daemon.access.roles import LEAST_ROLE, Act, Role, may
 from daemon.api import application
-from daemon.database import open_database
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from tests.support.access import ROLES, declare, make_services, served
 from tests.support.daemon import HandClock, copy_site
 

@@ -12,7 +12,7 @@ from daemon.access.roles import Act
 from daemon.access.sessions import SESSION_COOKIE
 from daemon.api.sign_on import COOKIE
 from daemon.errors import NotPermitted
-from daemon.settings import load_site
+from daemon.site.settings import load_site
 from tests.support.access import declare, make_services, served
 from tests.support.daemon import HandClock
 from tests.support.oidc_provider import CLIENT, SECRET, new_key, oidc_provider

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from daemon.alerts.alertmanager import Sender, build_alertmanagers, current_alerts
 from daemon.errors import SettingsError
 from daemon.operations import utc_now
-from daemon.settings import load_site
+from daemon.site.settings import load_site
 from tests.support.alertmanager import PASSWORD, USER, AlertmanagerServer, pager
 from tests.support.control_room import ControlRoom
 from tests.support.secure_front import make_certificate

@@ -4,16 +4,16 @@ from threading import Event
 
 import pytest
 
-from daemon import queries
 from daemon.alerts import compose
 from daemon.alerts.message import Answer, Stage
-from daemon.approval import Approval
-from daemon.database import transaction
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations
-from daemon.patience import Patience
-from daemon.records import ResponseRecord, ResponseState
-from daemon.steps import StepLog
+from daemon.responses.approval import Approval
+from daemon.responses.patience import Patience
+from daemon.responses.steps import StepLog
+from daemon.store import queries
+from daemon.store.database import transaction
+from daemon.store.records import ResponseRecord, ResponseState
 from streams.judging.verdict import State
 from tests.support.daemon import Everybody, NoWorkflows, make_verdict
 

@@ -7,11 +7,11 @@ from sqlmodel import select
 from daemon.alerts.evidence import SCORE, Evidence
 from daemon.alerts.pictures import Pictures
 from daemon.alerts.pull_map import pull_map
-from daemon.database import open_database
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.queries import incident
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from daemon.store.queries import incident
 from streams.counting.layout import layout_of
 from streams.explaining.causes import Cause
 from streams.judging.expectation import Expected

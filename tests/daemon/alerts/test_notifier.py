@@ -9,13 +9,13 @@ from daemon.alerts.heads import Heads
 from daemon.alerts.mattermost import BotClient
 from daemon.alerts.notifier import GROUP_WAIT, Notifier
 from daemon.alerts.outbox import Outbox
-from daemon.approval import Approval
 from daemon.errors import NotFound
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations
-from daemon.patience import Patience
-from daemon.records import NotificationRecord
-from daemon.steps import StepLog
+from daemon.responses.approval import Approval
+from daemon.responses.patience import Patience
+from daemon.responses.steps import StepLog
+from daemon.store.records import NotificationRecord
 from streams.judging.assessment import InputShift
 from streams.judging.verdict import State
 from tests.support.daemon import Everybody, NoWorkflows, make_verdict

@@ -5,10 +5,10 @@ import pytest
 from sqlmodel import Session, select
 
 from daemon.alerts.channels import LOG, Addresses
-from daemon.database import transaction
-from daemon.happenings import ACTOR, record_happening
-from daemon.records import IncidentRecord, NotificationRecord, ResponseRecord, ResponseState
-from daemon.transitions import close_incident
+from daemon.incidents.transitions import close_incident
+from daemon.journal.happenings import ACTOR, record_happening
+from daemon.store.database import transaction
+from daemon.store.records import IncidentRecord, NotificationRecord, ResponseRecord, ResponseState
 from streams.judging.verdict import State
 from tests.support.control_room import REPEAT, ControlRoom
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from daemon.database import open_database
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from tests.support.control_room import REPEAT, ControlRoom
 from tests.support.daemon import HandClock, copy_site
 

@@ -18,7 +18,7 @@ from daemon.alerts.channels import (
 from daemon.alerts.mattermost import BotClient, WebhookClient
 from daemon.alerts.message import AlertMessage, Answer, Offer, Stage
 from daemon.alerts.outbox import Outbox, backoff_s
-from daemon.records import NotificationRecord
+from daemon.store.records import NotificationRecord
 from streams.store.database import open_engine
 from tests.support.mattermost import MattermostServer, rate_limited
 

@@ -4,9 +4,9 @@ import pytest
 
 from daemon.alerts.service import build_alerts
 from daemon.errors import SettingsError
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.settings import load_site
+from daemon.site.settings import load_site
 from tests.support.daemon import make_verdict
 from tests.support.mattermost import MattermostServer, serving
 

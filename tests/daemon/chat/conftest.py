@@ -12,17 +12,17 @@ from fastapi import FastAPI
 
 from daemon.alerts.service import Alerts, build_alerts
 from daemon.api import application
-from daemon.approval import Approval
-from daemon.assembly import build_daemon
 from daemon.chat.service import build_buttons, build_chat
-from daemon.intake import take_verdict
-from daemon.metrics import Metrics
+from daemon.incidents.intake import take_verdict
+from daemon.incidents.silences import Silences
 from daemon.operations import Operations
-from daemon.patience import Patience
-from daemon.services import Services
-from daemon.settings import Site
-from daemon.silences import Silences
-from daemon.steps import StepLog
+from daemon.process.assembly import build_daemon
+from daemon.process.metrics import Metrics
+from daemon.process.services import Services
+from daemon.responses.approval import Approval
+from daemon.responses.patience import Patience
+from daemon.responses.steps import StepLog
+from daemon.site.settings import Site
 from tests.support.daemon import HandClock, NoWorkflows, copy_site, make_verdict
 from tests.support.mattermost import MattermostServer, serving, through
 

@@ -1,10 +1,10 @@
 import pytest
 from sqlmodel import Session, select
 
-from daemon import queries
 from daemon.chat.records import ChatUseRecord
-from daemon.intake import take_verdict
-from daemon.records import IncidentState, NotificationRecord, ResponseState
+from daemon.incidents.intake import take_verdict
+from daemon.store import queries
+from daemon.store.records import IncidentState, NotificationRecord, ResponseState
 from streams.judging.verdict import INTEGRITY, State
 from tests.daemon.chat.conftest import ADA, EMMY, EVE, LISE, VERA, at_once
 from tests.support.daemon import make_verdict

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from daemon import queries
-from daemon.records import IncidentKind, ResponseState
+from daemon.store import queries
+from daemon.store.records import IncidentKind, ResponseState
 from tests.daemon.chat.conftest import ADA, CALLBACK, COMMAND_TOKEN, EMMY, EVE, LISE, VERA
 
 URL = f"{CALLBACK}/chat/mattermost/commands"

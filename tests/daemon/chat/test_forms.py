@@ -4,10 +4,10 @@ import re
 import httpx
 import pytest
 
-from daemon import queries
-from daemon.database import transaction
-from daemon.intake import take_verdict
-from daemon.records import ResponseRecord, ResponseState
+from daemon.incidents.intake import take_verdict
+from daemon.store import queries
+from daemon.store.database import transaction
+from daemon.store.records import ResponseRecord, ResponseState
 from streams.judging.verdict import State
 from tests.daemon.chat.conftest import ADA, CALLBACK, EMMY, EVE, LISE, at_once
 from tests.support.daemon import make_verdict

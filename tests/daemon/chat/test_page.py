@@ -8,7 +8,7 @@ from daemon.alerts.message import Answer, Offer
 from daemon.chat.buttons import TicketButtons
 from daemon.chat.refusal import Reason
 from daemon.chat.signing import Signer
-from daemon.sections import MattermostSettings
+from daemon.site.sections import MattermostSettings
 from tests.daemon.chat.test_signing import NOW
 
 PAGE = (Path(__file__).parents[3] / "docs" / "mattermost.md").read_text(encoding="utf-8")

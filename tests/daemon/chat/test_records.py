@@ -8,7 +8,7 @@ from sqlmodel import Session, select
 from daemon.chat.records import ChatUseRecord, forget_uses, give_back, spend
 from daemon.chat.refusal import Reason, Refused
 from daemon.chat.signing import new_ticket
-from daemon.database import open_database, transaction
+from daemon.store.database import open_database, transaction
 from tests.daemon.chat.conftest import at_once
 
 

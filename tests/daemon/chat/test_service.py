@@ -11,16 +11,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from daemon import queries
 from daemon.api import application
-from daemon.assembly import build_app, build_daemon
 from daemon.chat.service import build_buttons
-from daemon.database import open_database
 from daemon.errors import SettingsError
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.records import NotificationState
-from daemon.settings import load_site
+from daemon.process.assembly import build_app, build_daemon
+from daemon.site.settings import load_site
+from daemon.store import queries
+from daemon.store.database import open_database
+from daemon.store.records import NotificationState
 from tests.daemon.chat.conftest import ADA, COMMAND_TOKEN, EMMY, write_site
 from tests.support.daemon import HandClock, copy_site, make_verdict
 from tests.support.mattermost import MattermostServer, over_network, serving, through
@@ -28,8 +28,8 @@ from tests.support.mattermost import MattermostServer, over_network, serving, th
 ROOT = Path(__file__).parents[3]
 CODE = """
 import pathlib, sys
-from daemon.service import serve
-from daemon.settings import load_site
+from daemon.process.service import serve
+from daemon.site.settings import load_site
 serve(load_site(pathlib.Path(sys.argv[1])))
 """
 

@@ -9,8 +9,8 @@ import pytest
 from skhep_testdata import data_path
 
 from daemon.cli.main import main
-from daemon.commissioning import Commissioning
-from daemon.settings import load_site
+from daemon.references.commissioning import Commissioning
+from daemon.site.settings import load_site
 from retrain.train import MINIMUM_EVENTS, TrainSettings
 from streams.contracts.contract import parse_contract
 from streams.conversion.convert import convert

@@ -13,11 +13,11 @@ from sqlmodel import Session, select
 
 from daemon.access.control import AccessControl
 from daemon.client import TOKEN_VARIABLE
-from daemon.database import open_database
 from daemon.errors import NotAuthenticated
 from daemon.operations import utc_now
-from daemon.records import EventRecord
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from daemon.store.records import EventRecord
 from streams.store.records import ReferenceRow
 from tests.support.access import declare
 

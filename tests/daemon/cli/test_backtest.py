@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from daemon.backtest import EmulatedScore
+from daemon.backtest.run import EmulatedScore
 from daemon.cli import backtest as command
-from daemon.database import open_database
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from hw.emulator import Emulator
 from streams.backtest.report import FalseAlarms
 from streams.backtest.source import UNSCORED

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon.database import open_database
-from daemon.lineage import trace
+from daemon.journal.lineage import trace
 from daemon.operations import utc_now
-from daemon.recorded_reference import RunRange, propose_recorded_reference
-from daemon.settings import load_site
+from daemon.references.recorded import RunRange, propose_recorded_reference
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from tests.support.daemon import copy_site
 from tests.support.recorded import record_runs
 

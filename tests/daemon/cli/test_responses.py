@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon import queries
-from daemon.database import open_database
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.records import ResponseState
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store import queries
+from daemon.store.database import open_database
+from daemon.store.records import ResponseState
 from streams.judging.verdict import State
 from tests.support.commands import lumiwatch, running
 from tests.support.daemon import copy_site, make_verdict

@@ -6,11 +6,11 @@ from threading import Event
 
 import pytest
 
-from daemon.database import open_database
 from daemon.operations import utc_now
-from daemon.settings import load_site
-from daemon.workbench import Workbench
-from daemon.workshop import Task
+from daemon.responses.workbench import Workbench
+from daemon.responses.workshop import Task
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
 from streams.backtest.generator import PACKAGE
 from streams.errors import ReferenceProblem
 from streams.judging.reference_store import load_reference

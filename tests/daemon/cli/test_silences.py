@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.database import open_database
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.settings import load_site
-from tests.daemon.test_service import served
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from tests.daemon.process.test_service import served
 from tests.support.daemon import copy_site, make_verdict
 
 HOUR = timedelta(hours=1)

@@ -7,7 +7,6 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from daemon import views
 from daemon.alerts.evidence import HeatMap
 from daemon.alerts.overlay import overlay
 from daemon.alerts.pull_map import PullMap
@@ -20,8 +19,9 @@ from daemon.console.map_figure import map_of_pulls
 from daemon.console.rate_figure import rate_against_pileup
 from daemon.console.ratio_chart import ratio
 from daemon.console.strips import rate_svg, strip_svg
-from daemon.records import IncidentState, NotificationState, ResponseState, StepState
-from daemon.silencing import FAMILIES
+from daemon.incidents.silencing import FAMILIES
+from daemon.store import views
+from daemon.store.records import IncidentState, NotificationState, ResponseState, StepState
 from streams.explaining.causes import Place
 from streams.judging.assessment import Assessment, FamilyResult
 from streams.judging.rate_chart import RateChart

@@ -9,7 +9,7 @@ from daemon.access.control import AccessControl
 from daemon.access.sessions import SESSION_COOKIE
 from daemon.console.guard import LOOK_AGAIN_AFTER, Door, Guard, session_person
 from daemon.console.login_page import LoginPage
-from daemon.database import transaction
+from daemon.store.database import transaction
 
 
 @pytest.fixture

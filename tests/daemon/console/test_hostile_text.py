@@ -7,13 +7,14 @@ from playwright.sync_api import expect
 from sqlalchemy import inspect
 from sqlmodel import Session
 
-from daemon.database import open_database, transaction
-from daemon.happenings import record_event, record_happening
-from daemon.intake import take_verdict
-from daemon.lineage import Artefact, add_edge
+from daemon.incidents.intake import take_verdict
+from daemon.journal.happenings import record_event, record_happening
+from daemon.journal.lineage import Artefact, add_edge
 from daemon.operations import utc_now
-from daemon.policy import propose
-from daemon.records import (
+from daemon.responses.policy import propose
+from daemon.site.settings import load_site
+from daemon.store.database import open_database, transaction
+from daemon.store.records import (
     DecisionRecord,
     IncidentRecord,
     NotificationRecord,
@@ -22,7 +23,6 @@ from daemon.records import (
     ResponseStepRecord,
     StepState,
 )
-from daemon.settings import load_site
 from hw.records import BoardOperationRecord, PackageRecord
 from streams.judging.assessment import InputShift
 from tests.daemon.console.conftest import make_site, running

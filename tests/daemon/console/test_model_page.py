@@ -8,10 +8,10 @@ from playwright.sync_api import expect
 from sqlmodel import Session
 
 from daemon.console.choice import Choice, choice_of
-from daemon.database import open_database
 from daemon.operations import utc_now
-from daemon.records import VerdictRecord
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store.database import open_database
+from daemon.store.records import VerdictRecord
 from tests.daemon.console.conftest import running
 
 RUN = 362439

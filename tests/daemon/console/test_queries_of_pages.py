@@ -7,16 +7,16 @@ from threading import Event
 import pytest
 from sqlmodel import Session
 
-from daemon import decision_queries, queries, room_queries
-from daemon.approval import Approval
 from daemon.console import wall
-from daemon.database import open_database, transaction
-from daemon.intake import take_verdict
+from daemon.incidents.intake import take_verdict
 from daemon.operations import Operations, utc_now
-from daemon.patience import Patience
-from daemon.records import DecisionKind, ResponseRecord, ResponseStepRecord
-from daemon.settings import load_site
-from daemon.steps import BENCH, StepLog
+from daemon.responses.approval import Approval
+from daemon.responses.patience import Patience
+from daemon.responses.steps import BENCH, StepLog
+from daemon.site.settings import load_site
+from daemon.store import decision_queries, queries, room_queries
+from daemon.store.database import open_database, transaction
+from daemon.store.records import DecisionKind, ResponseRecord, ResponseStepRecord
 from hw.records import BoardOperationRecord, PackageRecord
 from hw.report import BenchReport, StageReport
 from streams.judging.verdict import State

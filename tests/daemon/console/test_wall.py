@@ -7,11 +7,11 @@ from playwright.sync_api import expect
 from sqlalchemy import event
 from sqlmodel import Session
 
-from daemon import latest, queries
 from daemon.console import wall
-from daemon.database import open_database
 from daemon.operations import utc_now
-from daemon.settings import load_site
+from daemon.site.settings import load_site
+from daemon.store import latest, queries
+from daemon.store.database import open_database
 from streams.judging.verdict import State
 from tests.daemon.console.conftest import running
 from tests.support import wall_server

@@ -1,0 +1,1 @@
+"""`lumiwatch backtest`: the run, its plots and its page."""

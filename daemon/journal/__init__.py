@@ -1,0 +1,1 @@
+"""What happened: events, their chain of hashes, lineage, and their way to Kafka."""

@@ -1,0 +1,1 @@
+"""References and first packages of a site."""

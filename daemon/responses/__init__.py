@@ -1,0 +1,1 @@
+"""The durable answer to an incident, from proposal to verified firmware."""

@@ -1,0 +1,1 @@
+"""A site: its folder, its keys, and what changes while it runs."""

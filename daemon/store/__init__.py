@@ -1,0 +1,1 @@
+"""The daemon's tables, and what is read from them."""

@@ -1,0 +1,1 @@
+"""What keeps a site small and safe: retention, backup, restore."""
