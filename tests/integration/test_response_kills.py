@@ -253,14 +253,14 @@ def test_the_board_dies_alone_or_with_the_daemon(firmware: Path, tmp_path: Path)
         for number, point in enumerate(("apply:loaded", "apply:switched", "apply:job")):
             plot = Plot(site, lives, 401 + number, State.GOOD)
             assert plot.live(f"board@{point}") == "ended"
-            assert plot.end() is ResponseState.ROLLED_BACK, point
+            assert plot.end() is ResponseState.ROLLED_BACK, (point, plot.response.outcome)
             plot.check_rolled_back(("retrain", "build", "bench", "apply", "roll_back"))
             plot.close()
 
         # alone, while it is being brought back
         plot = Plot(site, lives, 411, State.ALARM)
         assert plot.live("board@roll_back:switched") == "ended"
-        assert plot.end() is ResponseState.ROLLED_BACK
+        assert plot.end() is ResponseState.ROLLED_BACK, plot.response.outcome
         plot.check_rolled_back((*TOLD, "roll_back"))
         plot.close()
 
