@@ -162,7 +162,7 @@ def test_histograms_are_watched_through_kills_and_a_drift_opens_an_incident(site
         page.goto(link.split("/login")[0])
         expect(page.get_by_text("differs most, KS distance")).to_be_visible()
         expect(page.get_by_text("accept rate")).to_have_count(0)
-        page.goto(f"{link.split('/login')[0]}/packages")
+        page.goto(f"{link.split('/login')[0]}/boards")
         expect(page.get_by_role("heading", name="Boards", exact=True)).to_be_visible()
 
     # and a watcher that looks again finds nothing to do
