@@ -13,6 +13,7 @@ from sqlmodel import Field, Session, SQLModel, select
 
 from retrain.errors import JobError
 from retrain.job import RetrainResult, TrainResult
+from streams.store.database import write_session
 
 
 class TrainingRow(SQLModel, table=True):
@@ -131,10 +132,8 @@ def record_result(engine: Engine, result: TrainResult | RetrainResult, *, finish
 
     Raises as `record_training`.
     """
-    with Session(engine) as session:
-        training_id = record_training(session, result, now=finished_at).id
-        session.commit()
-    return training_id
+    with write_session(engine, lock="retrain") as session:
+        return record_training(session, result, now=finished_at).id
 
 
 def candidates_of(session: Session, training_id: str) -> list[CandidateRow]:

@@ -1,7 +1,10 @@
+import contextlib
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from sqlmodel import Session, SQLModel, select
 
 from retrain.choice import choose
@@ -92,6 +95,26 @@ def test_recording_twice_changes_nothing(engine, train_result):
         (row,) = session.exec(select(TrainingRow)).all()
         assert row.recorded_at.year == 2026
         assert len(candidates_of(session, train_result.training_id)) == 1
+
+
+def test_it_is_recorded_whatever_another_process_writes_meanwhile(engine, train_result):
+    other = sqlite3.connect(engine.url.database, timeout=0, isolation_level=None)
+    other.execute("CREATE TABLE other (number INTEGER)")
+
+    def write(_connection, _cursor, statement, *_rest):
+        if statement.startswith("SELECT"):  # a transaction that has read and not yet written
+            with contextlib.suppress(
+                sqlite3.OperationalError
+            ):  # it has to wait, for it does not hold the lock
+                other.execute("INSERT INTO other VALUES (1)")
+
+    event.listen(engine, "after_cursor_execute", write)
+    training_id = record_result(engine, train_result, finished_at=NOW)
+    event.remove(engine, "after_cursor_execute", write)
+
+    other.close()
+    with Session(engine) as session:
+        assert session.get(TrainingRow, training_id) is not None
 
 
 def test_a_job_without_a_model_or_a_time_without_a_zone_is_not_recorded(engine, retrain_result):
