@@ -68,7 +68,7 @@ class ChannelFinding(BaseModel):
     @property
     def p_value(self) -> float:
         """Two-sided probability of this in control, whatever bias is tolerated."""
-        return float(2 * special.ndtr(min(self.tolerance - abs(self.z), 0.0)))
+        return math.erfc(max(abs(self.z) - self.tolerance, 0.0) / math.sqrt(2.0))
 
 
 class ExtremeFinding(BaseModel):
