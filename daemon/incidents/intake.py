@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from daemon.incidents.life import Extend, IncidentFacts, Open, Recover, Reopen, on_verdict, position
-from daemon.incidents.transitions import close_incident, create_response, reopen_incident, withdraw_waiting
+from daemon.incidents.transitions import (
+    close_incident,
+    create_response,
+    open_incident,
+    reopen_incident,
+    withdraw_waiting,
+)
 from daemon.journal.happenings import ACTOR, record_happening
 from daemon.responses.retrain_requests import give_way_to_alarm
 from daemon.site.settings import Site
@@ -94,34 +100,9 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
 def _open(session: Session, action: Open, now: datetime, *, answer: bool) -> Intake:
     """Open an incident; `answer`: prepare a response, which only firmware can be given."""
     verdict = action.verdict
-    count = session.exec(
-        select(func.max(IncidentRecord.number)).where(IncidentRecord.model == verdict.model)
-    ).one()
-    number = (count or 0) + 1
-    content = verdict.model_dump(mode="json")
-    incident = IncidentRecord(
-        id=f"{verdict.model}-{number}",
-        number=number,
-        model=verdict.model,
-        simulated=verdict.simulated,
-        run=verdict.run,
-        onset_lumisection=action.onset_lumisection,
-        first_lumisection=verdict.lumisection,
-        last_run=verdict.run,
-        last_lumisection=verdict.lumisection,
-        families=list(verdict.families),
-        reason=verdict.reason,
-        package=verdict.package,
-        reference_id=verdict.reference_id,
-        opened_at=now,
-        opening_verdict=content,
-        latest_verdict=content,
-    )
-    session.add(incident)
-    session.flush()
-    record_happening(
-        session, incident, "incident.opened", verdict.reason, now=now, detail={"verdict": content}
-    )
+    incident = open_incident(session, verdict, onset_lumisection=action.onset_lumisection, now=now)
+    detail = {"verdict": incident.opening_verdict}
+    record_happening(session, incident, "incident.opened", verdict.reason, now=now, detail=detail)
     woken = give_way_to_alarm(session, incident, now=now)
     if not answer:
         return Intake(new=True, opened=incident.id)

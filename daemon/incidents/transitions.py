@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from daemon.errors import NotPossibleNow
 from daemon.incidents.life import check_transition, position
 from daemon.journal.happenings import record_happening
 from daemon.store.records import (
     FINAL_RESPONSE_STATES,
+    IncidentKind,
     IncidentRecord,
     IncidentState,
     ResponseRecord,
@@ -22,6 +23,59 @@ from daemon.store.records import (
 from streams.judging.verdict import Verdict
 
 _UNDECIDED = (ResponseState.PREPARING, ResponseState.PROPOSED, ResponseState.HARDWARE_PROPOSED)
+
+
+def open_incident(
+    session: Session,
+    verdict: Verdict,
+    *,
+    onset_lumisection: int,
+    now: datetime,
+    asked_by: str | None = None,
+    reason: str = "",
+) -> IncidentRecord:
+    """Add the next incident of a verdict's model; what happened is the caller's to write down.
+
+    Parameters
+    ----------
+    verdict
+        The alarm, or the latest verdict of a model whose retraining is asked for.
+    onset_lumisection
+        Since when its events are the ones that matter.
+    asked_by, reason
+        Operator and words of a request; without them, the verdict is an alarm and says why.
+    """
+    count = session.exec(
+        select(func.max(IncidentRecord.number)).where(IncidentRecord.model == verdict.model)
+    ).one()
+    number = (count or 0) + 1
+    content = verdict.model_dump(mode="json")
+    requested = asked_by is not None
+    incident = IncidentRecord(
+        id=f"{verdict.model}-{number}",
+        number=number,
+        model=verdict.model,
+        kind=IncidentKind.REQUESTED if requested else IncidentKind.ALARM,
+        state=IncidentState.ACKNOWLEDGED if requested else IncidentState.OPEN,
+        simulated=verdict.simulated,
+        run=verdict.run,
+        onset_lumisection=onset_lumisection,
+        first_lumisection=verdict.lumisection,
+        last_run=verdict.run,
+        last_lumisection=verdict.lumisection,
+        families=[] if requested else list(verdict.families),
+        reason=reason or verdict.reason,
+        package=verdict.package,
+        reference_id=verdict.reference_id,
+        opened_at=now,
+        acknowledged_at=now if requested else None,
+        acknowledged_by=asked_by,
+        opening_verdict=content,
+        latest_verdict=content,
+    )
+    session.add(incident)
+    session.flush()
+    return incident
 
 
 def create_response(session: Session, incident: IncidentRecord, *, requested_by: str, now: datetime) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from daemon.errors import NotPossibleNow
-from daemon.incidents.transitions import close_incident, create_response
+from daemon.incidents.transitions import close_incident, create_response, open_incident
 from daemon.journal.happenings import ACTOR, record_happening
 from daemon.responses.verification import JUDGED_STATES
 from daemon.site.settings import SiteModel
@@ -131,36 +131,14 @@ def _open(session: Session, model: SiteModel, *, operator: str, reason: str, now
             f"no lumisection of {model.name} has been judged yet: stream or replay data and approve a "
             "reference, then ask again"
         )
-    count = session.exec(
-        select(func.max(IncidentRecord.number)).where(IncidentRecord.model == model.name)
-    ).one()
-    number = (count or 0) + 1
-    content = verdict.model_dump(mode="json")
-    incident = IncidentRecord(
-        id=f"{model.name}-{number}",
-        number=number,
-        model=model.name,
-        kind=IncidentKind.REQUESTED,
-        state=IncidentState.ACKNOWLEDGED,
-        simulated=verdict.simulated,
-        run=verdict.run,
+    return open_incident(
+        session,
+        verdict,
         onset_lumisection=_first_of_recent(verdict, model.settings.retrain.reference_lumisections),
-        first_lumisection=verdict.lumisection,
-        last_run=verdict.run,
-        last_lumisection=verdict.lumisection,
-        families=[],
+        now=now,
+        asked_by=operator,
         reason=f"Retraining asked for by {operator}: {reason}",
-        package=verdict.package,
-        reference_id=verdict.reference_id,
-        opened_at=now,
-        acknowledged_at=now,
-        acknowledged_by=operator,
-        opening_verdict=content,
-        latest_verdict=content,
     )
-    session.add(incident)
-    session.flush()
-    return incident
 
 
 def _latest_judged(session: Session, model: str) -> Verdict | None:
