@@ -149,6 +149,7 @@ def test_histograms_are_watched_through_kills_and_a_drift_opens_an_incident(site
     with chromium() as browser:
         page = browser.new_page()
         page.goto(link)
+        page.wait_for_url(f"{link.split('/login')[0]}/")  # the login page sends the browser on by itself
         page.goto(f"{link.split('/login')[0]}/incidents/{incident.id}")
         expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()
         expect(page.get_by_role("button", name="Propose again")).to_have_count(0)
