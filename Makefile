@@ -33,7 +33,7 @@ demo: setup
 	@$(BIN)/lumiwatch demo $(ARGS)
 
 test: setup
-	@deploy/system-packages.sh compiler browser database alertmanager promtool
+	@deploy/system-packages.sh compiler browser database alertmanager promtool ghdl
 	@deploy/test-data.sh $(VENV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
@@ -56,9 +56,9 @@ format: setup
 
 # The lock names public versions only (`torch==2.13.0`, not a local build of it).
 lock: setup
-	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --extra dev --no-annotate --no-emit-find-links --no-emit-index-url \
+	$(BIN)/pip-compile --quiet --allow-unsafe --strip-extras --extra dev --extra toolchains --no-annotate --no-emit-find-links --no-emit-index-url \
 	  --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' requirements.lock
 
 clean:
-	rm -rf $(VENV) .venv-peers build dist lumiwatch-demo
+	rm -rf $(VENV) .venv-peers .venv-uhal build dist lumiwatch-demo

@@ -1,4 +1,4 @@
-"""Bringing a package onto a board and back: check, load, read back, switch, prove it, or undo.
+"""Bringing a package onto a board and back: check, load, read back, switch, prove it and keep it, or undo.
 
 Nothing is written to the board before all checks have passed. Refuses to know who approved it.
 """
@@ -8,14 +8,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from hw.board import Board, BoardIdentity
-from hw.errors import BenchNotPassed, BoardError, ContractMismatch, GoldenMismatch, StructureMismatch
-from hw.package import Package, read_package
+from hw.errors import (
+    BenchNotPassed,
+    BoardError,
+    BoardRefused,
+    ContractMismatch,
+    GoldenMismatch,
+    ShellMismatch,
+    StructureMismatch,
+)
+from hw.package import Package, board_content, read_package
 from hw.plan import PlanKind
 from hw.signing import TrustedKey
 
@@ -34,7 +42,7 @@ class ApplyReport(BaseModel):
     simulated
         True for an emulated board.
     plan_kind
-        `nothing`, `weights` or `full`.
+        `nothing`, `weights`, `partial` or `full`.
     from_package, to_package
         Package ids before and as wanted.
     outcome
@@ -77,7 +85,7 @@ def apply(
     trusted_keys: Sequence[TrustedKey],
     *,
     contract_hash: str | None = None,
-    allow_boot: bool = False,
+    approved: PlanKind = PlanKind.WEIGHTS,
     previous: Package | None = None,
 ) -> ApplyReport:
     """Make a package run on a board; doing it twice is harmless.
@@ -92,10 +100,10 @@ def apply(
         Whose signatures count.
     contract_hash
         The contract the site feeds the board with; a package for another one is refused.
-    allow_boot
-        Allow replacing the whole firmware when the structure differs.
+    approved
+        The most invasive way that was approved; a less invasive one is taken where it is enough.
     previous
-        What to boot again when a new firmware fails its golden vectors.
+        What to bring back when new partitions or a new firmware fail their golden vectors.
 
     Returns
     -------
@@ -104,7 +112,7 @@ def apply(
 
     Raises
     ------
-    PackageError, BenchNotPassed, ContractMismatch, StructureMismatch
+    PackageError, BenchNotPassed, ContractMismatch, ShellMismatch, StructureMismatch
         Before the board is touched.
     GoldenMismatch
         When the golden vectors differ and the board cannot go back.
@@ -116,12 +124,11 @@ def apply(
         before = board.identify()
         if before.structure_hash == package.manifest.structure_hash:
             return _apply_weights(package, board, before)
-        if not allow_boot:
-            raise StructureMismatch(
-                f"package {package.short_id} needs structure {package.manifest.structure_hash[:12]}, "
-                f"board at {board.address} runs {before.structure_hash[:12]}: approve a full reconfiguration"
-            )
-        return _apply_boot(package, board, before, previous)
+        changed = _changed_partitions(package, before)
+        kind = PlanKind.FULL if changed is None else PlanKind.PARTIAL
+        if not approved.covers(kind):
+            _refuse(package, board, before, kind)
+        return _apply_fabric(package, board, before, previous, changed)
 
 
 def rollback(board: Board, previous: Package, trusted_keys: Sequence[TrustedKey]) -> ApplyReport:
@@ -129,7 +136,7 @@ def rollback(board: Board, previous: Package, trusted_keys: Sequence[TrustedKey]
 
     Raises as `apply` does.
     """
-    return apply(previous, board, trusted_keys, allow_boot=True)
+    return apply(previous, board, trusted_keys, approved=PlanKind.FULL)
 
 
 def check_package(
@@ -179,8 +186,10 @@ def _apply_weights(package: Package, board: Board, before: BoardIdentity) -> App
             raise GoldenMismatch(
                 f"board at {board.address}: {reason} in the running package: prescale it out"
             )
-        _switch(board, before.structure_hash, before.weights_hash, before.package_id)
+        _switch_back(board, before, reason)
         outcome, reason = "rolled_back", f"{reason}; the previous bank is active again"
+    else:
+        board.commit()
     kind = PlanKind.NOTHING if running else PlanKind.WEIGHTS
     return _report(
         package,
@@ -197,11 +206,36 @@ def _apply_weights(package: Package, board: Board, before: BoardIdentity) -> App
     )
 
 
-def _apply_boot(
-    package: Package, board: Board, before: BoardIdentity, previous: Package | None
+def _changed_partitions(package: Package, before: BoardIdentity) -> tuple[str, ...] | None:
+    """Name the partitions that a board lacks; None when its static part is another one."""
+    if before.shell_hash != package.manifest.shell_hash:
+        return None
+    pairs = zip(package.manifest.partitions, before.partition_hashes, strict=True)
+    return tuple(entry.name for entry, running in pairs if entry.structure_hash != running)
+
+
+def _refuse(package: Package, board: Board, before: BoardIdentity, kind: PlanKind) -> NoReturn:
+    if kind is PlanKind.FULL:
+        raise ShellMismatch(
+            f"package {package.short_id} needs the static part {package.manifest.shell_hash[:12]}, board at "
+            f"{board.address} runs {before.shell_hash[:12]}: approve a full reconfiguration"
+        )
+    raise StructureMismatch(
+        f"package {package.short_id} needs structure {package.manifest.structure_hash[:12]}, "
+        f"board at {board.address} runs {before.structure_hash[:12]}: approve a partial reconfiguration"
+    )
+
+
+def _apply_fabric(
+    package: Package,
+    board: Board,
+    before: BoardIdentity,
+    previous: Package | None,
+    changed: tuple[str, ...] | None,
 ) -> ApplyReport:
+    """Replace the changed partitions, or everything when `changed` is None."""
     started = time.perf_counter()
-    board.boot(package.content)
+    _configure(board, package, changed)
     switch_s = time.perf_counter() - started
     golden_s, mismatches = _golden(board, package)
     outcome: Outcome = "applied"
@@ -210,13 +244,15 @@ def _apply_boot(
         reason = f"{mismatches} of {len(package.golden_scores)} golden vectors differ"
         if previous is None:
             raise GoldenMismatch(f"board at {board.address}: {reason}: boot a package known to be good")
-        board.boot(previous.content)
+        _configure(board, previous, changed)
         outcome, reason = "rolled_back", f"{reason}; package {previous.short_id} runs again"
+    else:
+        board.commit()
     return _report(
         package,
         board,
         before,
-        kind=PlanKind.FULL,
+        kind=PlanKind.FULL if changed is None else PlanKind.PARTIAL,
         outcome=outcome,
         reason=reason,
         loaded_words=0,
@@ -227,15 +263,32 @@ def _apply_boot(
     )
 
 
+def _configure(board: Board, package: Package, partitions: tuple[str, ...] | None) -> None:
+    content = board_content(package, partitions)
+    if partitions is None:
+        board.boot(content)
+    else:
+        board.replace(content)
+
+
 def _switch(board: Board, structure_hash: str, weights_hash: str, package_id: str) -> None:
     board.switch(structure_hash=structure_hash, weights_hash=weights_hash, package_id=package_id)
+
+
+def _switch_back(board: Board, before: BoardIdentity, why: str) -> None:
+    try:
+        _switch(board, before.structure_hash, before.weights_hash, before.package_id)
+    except BoardRefused as error:
+        raise GoldenMismatch(
+            f"board at {board.address}: {why} and the previous weights are lost ({error}): prescale it out"
+        ) from error
 
 
 def _golden(board: Board, package: Package) -> tuple[float, int]:
     started = time.perf_counter()
     done = board.process(package.golden_inputs)
     expected = package.golden_scores
-    wrong = (done.scores != expected) | (done.accepts != (expected > package.model.score_stage.threshold_raw))
+    wrong = (done.scores != expected) | (done.accepts != (expected > package.model.threshold_raw))
     mismatches = len(expected) if done.package_id != package.id else int(np.count_nonzero(wrong))
     if mismatches:
         _log.error("board at %s: %d golden vectors differ", board.address, mismatches)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.board import Board
-from hw.emulator import Emulator
+from hw.chain import BoundChain, ImageChain
 from hw.errors import HardwareError
-from hw.network import FirmwareModel
+from hw.models import Model, emulator_of
 from hw.report import BenchReport, StageReport
 from hw.toolchain import Scorer
 
@@ -50,17 +50,8 @@ class BoardScorer:
         return done.scores, done.accepts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Oracle:
-    emulator: Emulator
-
-    def run(self, inputs: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        scores = self.emulator.scores(inputs)
-        return scores, scores > self.emulator.model.score_stage.threshold_raw
-
-
 def bench(
-    model: FirmwareModel,
+    model: Model,
     inputs: npt.NDArray[np.int16],
     stages: Mapping[str, Scorer],
     *,
@@ -90,14 +81,15 @@ def bench(
     tell = progress or _silent
     total = 1 + len(stages) + len(informational or {})
     started = time.perf_counter()
-    scores, accepts = _Oracle(Emulator(model)).run(inputs)
-    reports = [_report("emulator", scores, accepts, scores, accepts, time.perf_counter() - started)]
+    emulator = emulator_of(model)
+    scores, accepts = emulator.run(inputs)
+    seconds = time.perf_counter() - started
+    oracle = np.column_stack([emulator.outputs(inputs), scores, accepts])
+    reports = [_report("emulator", oracle, oracle, seconds)]
     for name, stage in stages.items():
         tell(len(reports) / total, f"comparing {name} with the emulator on {len(inputs)} events")
-        started = time.perf_counter()
-        found, decided = stage.run(inputs)
-        reports.append(_report(name, found, decided, scores, accepts, time.perf_counter() - started))
-    lsb = model.score_stage.result_format.lsb
+        reports.append(_compared(name, stage, inputs, oracle))
+    lsb = model.score_format.lsb
     for name, evaluate in (informational or {}).items():
         tell(len(reports) / total, f"evaluating {name} on {len(inputs)} events")
         started = time.perf_counter()
@@ -129,23 +121,38 @@ def _silent(_fraction: float, _message: str) -> None:
     """Tell nobody."""
 
 
-def _report(
-    name: str,
-    found: npt.NDArray[np.int64],
-    decided: npt.NDArray[np.bool_],
-    scores: npt.NDArray[np.int64],
-    accepts: npt.NDArray[np.bool_],
-    seconds: float,
+def _compared(
+    name: str, stage: Scorer, inputs: npt.NDArray[np.int16], oracle: npt.NDArray[np.int64]
 ) -> StageReport:
-    if found.shape != scores.shape or decided.shape != accepts.shape:
-        raise HardwareError(f"{name} answered {found.shape} scores to {len(scores)} events: check the stage")
-    bits = np.bitwise_count(found ^ scores).astype(np.int64) + (decided ^ accepts)
+    """Run one stage and compare all it tells: the outputs of the last layer too, where it gives them."""
+    started = time.perf_counter()
+    if isinstance(stage, BoundChain):
+        found = stage.outputs(inputs)
+        images: ImageChain | None = stage.images
+    else:
+        found, images = np.column_stack(stage.run(inputs)), None
+    report = _report(
+        name, found, oracle[:, oracle.shape[1] - found.shape[1] :], time.perf_counter() - started
+    )
+    if images is None:
+        return report
+    cycles = {"latency_cycles": images.latency_cycles, "interval_cycles": images.interval_cycles}
+    return report.model_copy(update=cycles)
+
+
+def _report(
+    name: str, found: npt.NDArray[np.int64], expected: npt.NDArray[np.int64], seconds: float
+) -> StageReport:
+    """Compare answers: int64 (n, m), raw outputs (perhaps), score and decision."""
+    if found.shape != expected.shape:
+        raise HardwareError(f"{name} answered {found.shape} values, not {expected.shape}: check the stage")
+    bits = np.bitwise_count(found ^ expected).sum(axis=1, dtype=np.int64)
     return StageReport(
         name=name,
         binding=True,
-        events=len(scores),
+        events=len(expected),
         mismatching_events=int(np.count_nonzero(bits)),
         mismatching_bits=int(bits.sum()),
-        largest_error_lsb=float(np.abs(found - scores).max(initial=0)),
-        events_per_s=len(scores) / max(seconds, 1e-9),
+        largest_error_lsb=float(np.abs(found[:, -2] - expected[:, -2]).max(initial=0)),
+        events_per_s=len(expected) / max(seconds, 1e-9),
     )

@@ -22,8 +22,8 @@ class BoardCounters:
     ----------
     events, accepts
         Events scored and accepted.
-    switches, boots
-        Changes of weights and of the whole firmware.
+    switches, replacements, boots
+        Changes of weights, of partitions and of the whole firmware.
     refusals
         Commands the board refused.
     """
@@ -31,6 +31,7 @@ class BoardCounters:
     events: int
     accepts: int
     switches: int
+    replacements: int
     boots: int
     refusals: int
 
@@ -45,8 +46,10 @@ class BoardIdentity:
         Where it answered.
     simulated
         True for an emulated board.
-    structure_hash, weights_hash, package_id
+    shell_hash, structure_hash, weights_hash, package_id
         The firmware that scores events now, as sha256 hex.
+    partition_hashes
+        Structure of every partition, in the order of the data.
     active_bank
         0 or 1.
     epoch
@@ -57,6 +60,8 @@ class BoardIdentity:
 
     address: str
     simulated: bool
+    shell_hash: str
+    partition_hashes: tuple[str, ...]
     structure_hash: str
     weights_hash: str
     package_id: str
@@ -122,8 +127,19 @@ class Board(Protocol):
         """Score int16 inputs (n, n_inputs) in the board, all with the same firmware."""
         ...
 
+    def replace(self, package: bytes) -> BoardIdentity:
+        """Replace partitions by those in `board_content` bytes; when refused, the old ones run on."""
+        ...
+
     def boot(self, package: bytes) -> BoardIdentity:
-        """Replace the whole firmware by a package (`.lwpkg` bytes); when refused, the old one runs on."""
+        """Replace the whole firmware by `board_content` bytes; when refused, the old one runs on."""
+        ...
+
+    def commit(self) -> None:
+        """Let the board start with what it runs now after a loss of power; it must have been proven.
+
+        The board itself refuses when its active bank does not hold what was switched to.
+        """
         ...
 
     def close(self) -> None:

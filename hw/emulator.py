@@ -1,48 +1,58 @@
-"""The bit-accurate emulator: what the firmware must answer, computed with NumPy.
+"""The bit-accurate emulator: what the firmware must answer, many events at a time.
 
-It is the oracle of every bench and of the stream's integrity check. Refuses to know C++ and boards.
+It is the oracle of every bench and of the stream's integrity check. What each stage computes is defined by
+`hw.arithmetic`; here a stage runs in floating point wherever its widths prove that exact, and as defined
+elsewhere. Refuses to know C++ and boards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from hw import arithmetic
 from hw.errors import ModelError
+from hw.exact_float import Floats, Landing, number_for
 from hw.fixed_point import FixedFormat, requantise
-from hw.network import DenseLayer, FirmwareModel
+from hw.network import DenseLayer, FirmwareModel, InputStage
+from hw.stages import Raw
 
-_CHUNK = 8192
+_CHUNK = 1024
 """Events per step: the intermediate arrays stay inside the processor's cache."""
 
 _EXACT_FLOAT_BITS = 53
-"""Integers up to 2^53 are exact in float64, so BLAS sums them exactly in any order."""
+
+_Values = Raw | Floats
+_Step = Callable[[npt.NDArray[Any]], _Values]
 
 
 class Emulator:
-    """Evaluates a firmware model on integers, bit by bit as the firmware does.
+    """Evaluates a firmware model bit by bit as the firmware does. Safe to use from several threads.
 
     Parameters
     ----------
     model
-        The model; its weights are read once.
+        The model; its parameters are read once.
 
     Examples
     --------
-    >>> scores = Emulator(model).scores(inputs)  # doctest: +SKIP
+    >>> scores, accepts = Emulator(model).run(inputs)  # doctest: +SKIP
     """
 
     def __init__(self, model: FirmwareModel) -> None:
         self.model = model
-        self._layers: list[_Dense] = []
+        self._steps: list[_Step] = [_input_step(model.input_stage, model.product_bits)]
         source = model.input_stage.result_format
         for layer in model.layers:
-            self._layers.append(_Dense(layer, source))
+            self._steps.append(_dense_step(layer, source))
             source = layer.result_format
-        self._latent_format = source
 
-    def scores(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        """Compute the raw scores.
+    def run(self, inputs: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Compute scores and the trigger's decisions.
 
         Parameters
         ----------
@@ -51,49 +61,87 @@ class Emulator:
 
         Returns
         -------
-        numpy.ndarray
-            int64, (n,), raw in the score stage's format.
+        tuple
+            Scores, int64 (n,), raw in the score stage's format; decisions, `score > threshold`, bool (n,).
 
         Raises
         ------
         ModelError
             When the inputs have another shape or type.
         """
+        scores = self.scores(inputs)
+        return scores, scores > self.model.score_stage.threshold_raw
+
+    def scores(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+        """Compute the raw scores alone: int64, (n,); raises as `run` does."""
         self._check(inputs)
-        result = np.empty(len(inputs), dtype=np.int64)
-        for start in range(0, len(inputs), _CHUNK):
-            latent = self._latent(inputs[start : start + _CHUNK])
-            total = np.einsum("ij,ij->i", latent, latent)
-            part = requantise(total, 2 * self._latent_format.fraction, self.model.score_stage.result_format)
-            result[start : start + _CHUNK] = part
-        return result
+        scores = np.empty(len(inputs), dtype=np.int64)
+        for chunk in _chunks(len(inputs)):
+            scores[chunk] = self._score(_through(self._steps, inputs[chunk]))
+        return scores
 
     def accepts(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
-        """Compute the trigger's decisions, `score > threshold`: bool, (n,)."""
-        return np.asarray(self.scores(inputs) > self.model.score_stage.threshold_raw)
+        """Compute the decisions alone: bool, (n,); raises as `run` does."""
+        return self.run(inputs)[1]
 
-    def latent(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        """Compute the raw outputs of the last layer: int64, (n, n_latent)."""
+    def outputs(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+        """Compute the raw results of the last layer: int64, (n, n_out); raises as `run` does."""
         self._check(inputs)
-        chunks = [self._latent(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
-        return np.concatenate(chunks) if chunks else np.empty((0, self.model.layers[-1].n_out), np.int64)
+        return _evaluate(self._steps, inputs, self.model.layers[-1].n_out)
 
     def standardised(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        """Compute the raw results of the input stage: int64, (n, n_inputs)."""
+        """Compute the raw results of the input stage: int64, (n, n_inputs); raises as `run` does."""
         self._check(inputs)
-        stage = self.model.input_stage
-        fraction = max(0, stage.offset_format.fraction)
-        offset = np.left_shift(stage.offset_raw, fraction - stage.offset_format.fraction)
-        difference = np.left_shift(inputs.astype(np.int64), fraction) - offset
-        return requantise(
-            difference * stage.scale_raw, fraction + stage.scale_format.fraction, stage.result_format
-        )
+        return _evaluate(self._steps[:1], inputs, self.model.n_inputs)
 
-    def _latent(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        values = self.standardised(inputs)
-        for layer in self._layers:
-            values = layer(values)
-        return values
+    def partition(self, index: int, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Compute one partition alone, as its image does.
+
+        Parameters
+        ----------
+        index
+            Which of `model.partitions()`.
+        values
+            int64, (n, n_in), raw in the partition's `source_format`.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64, (n, n_outputs): its last layer's results; in the last partition then score and decision.
+
+        Raises
+        ------
+        ModelError
+            When there is no such partition, or the values have another shape or type or leave the format.
+        """
+        partitions = self.model.partitions()
+        if not 0 <= index < len(partitions):
+            raise ModelError(
+                f"model {self.model.name} has {len(partitions)} partitions, none of index {index}"
+            )
+        part = partitions[index]
+        if values.ndim != 2 or values.shape[1] != part.n_in or values.dtype != np.int64:
+            raise ModelError(
+                f"partition {part.name} takes int64 values of the shape (n, {part.n_in}), "
+                f"not {values.dtype} {values.shape}"
+            )
+        if not part.source_format.holds(values).all():
+            raise ModelError(f"partition {part.name} takes {part.source_format}, some values are outside")
+        steps = self._steps[0 if part.first else part.begin + 1 : part.end + 1]
+        results = _evaluate(steps, values, part.n_out)
+        if not part.last:
+            return results
+        scores = self._score(results)
+        return np.column_stack([results, scores, scores > self.model.score_stage.threshold_raw])
+
+    def _score(self, values: _Values) -> npt.NDArray[np.int64]:
+        """Compute the scores of the last layer's results, in whatever number type they are."""
+        stage, source = self.model.score_stage, self.model.layers[-1].result_format
+        if stage.kind == "sum_of_squares" and _square_bits(source, values.shape[1]) <= _EXACT_FLOAT_BITS:
+            floats = values.astype(np.float64, copy=False)
+            total = np.einsum("ij,ij->i", floats, floats).astype(np.int64)
+            return requantise(total, 2 * source.fraction, stage.result_format)
+        return arithmetic.score(stage, source, values.astype(np.int64, copy=False))
 
     def _check(self, inputs: npt.NDArray[np.int16]) -> None:
         if inputs.ndim != 2 or inputs.shape[1] != self.model.n_inputs or inputs.dtype != np.int16:
@@ -103,23 +151,66 @@ class Emulator:
             )
 
 
-class _Dense:
-    """One dense layer with its sum held exactly: in float64 where 53 bits suffice, else in int64."""
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
-    def __init__(self, layer: DenseLayer, source: FixedFormat) -> None:
-        accumulator = layer.accumulator_format(source)
-        self._fraction = accumulator.fraction
-        self._exact = accumulator.width <= _EXACT_FLOAT_BITS
-        number = np.float64 if self._exact else np.int64
-        shift = accumulator.fraction - source.fraction - layer.weight_format.fraction
-        self._weight = np.left_shift(layer.weight_raw, shift).astype(number)
-        self._bias = np.left_shift(layer.bias_raw, accumulator.fraction - layer.bias_format.fraction).astype(
-            number
-        )
-        self._layer = layer
-        self._number = number
 
-    def __call__(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        total = values.astype(self._number) @ self._weight + self._bias
-        result = requantise(total.astype(np.int64), self._fraction, self._layer.result_format)
-        return np.maximum(result, 0) if self._layer.activation == "relu" else result
+def _through(steps: list[_Step], values: npt.NDArray[Any]) -> _Values:
+    for step in steps:
+        values = step(values)
+    return values
+
+
+def _evaluate(steps: list[_Step], values: npt.NDArray[Any], n_out: int) -> npt.NDArray[np.int64]:
+    results = np.empty((len(values), n_out), dtype=np.int64)
+    for chunk in _chunks(len(values)):
+        results[chunk] = _through(steps, values[chunk])
+    return results
+
+
+def _square_bits(source: FixedFormat, count: int) -> int:
+    return 2 * source.width + count.bit_length()
+
+
+def _input_step(stage: InputStage, product_bits: int) -> _Step:
+    """Give the input stage as `codes * scale - offset * scale` in units of the result's last bit."""
+    fraction = arithmetic.difference_fraction(stage) + stage.scale_format.fraction
+    shift = fraction - stage.result_format.fraction
+    number = number_for(product_bits, shift, stage.result_format)
+    if number is None:
+        return lambda codes: arithmetic.standardise(stage, codes.astype(np.int64))
+    landing = Landing(stage.result_format, shift)
+    scale = np.ldexp(
+        stage.scale_raw.astype(number), stage.result_format.fraction - stage.scale_format.fraction
+    )
+    offset = np.ldexp(stage.offset_raw.astype(number), -stage.offset_format.fraction)
+    return partial(_affine, scale, landing.half - offset * scale, landing)
+
+
+def _affine(scale: Floats, constant: Floats, landing: Landing, codes: npt.NDArray[Any]) -> Floats:
+    values: Floats = codes.astype(scale.dtype)
+    values *= scale
+    values += constant
+    landing(values)
+    return values
+
+
+def _dense_step(layer: DenseLayer, source: FixedFormat) -> _Step:
+    """Give a layer as `values @ weight + bias` in units of the result's last bit."""
+    accumulator = layer.accumulator_format(source)
+    shift = accumulator.fraction - layer.result_format.fraction
+    number = number_for(accumulator.width, shift, layer.result_format)
+    if number is None:
+        return lambda values: arithmetic.dense(layer, source, values.astype(np.int64))
+    landing = Landing(layer.result_format, shift, relu=layer.activation == "relu")
+    weight, bias = (
+        np.ldexp(raw.astype(number), -shift) for raw in arithmetic.aligned_parameters(layer, source)
+    )
+    return partial(_matrix, weight, bias + number(landing.half), landing)
+
+
+def _matrix(weight: Floats, constant: Floats, landing: Landing, values: npt.NDArray[Any]) -> Floats:
+    results: Floats = values.astype(weight.dtype, copy=False) @ weight
+    results += constant
+    landing(results)
+    return results

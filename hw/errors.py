@@ -33,6 +33,22 @@ class CompilerMissing(ToolchainError):
     """No C++ compiler on this machine."""
 
 
+class ToolchainAbsent(ToolchainError):
+    """A tool of a vendor is not on this machine.
+
+    Parameters
+    ----------
+    message
+        What is absent and the cure.
+    commands
+        What to run where the tool is; the project they need has been written.
+    """
+
+    def __init__(self, message: str, commands: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.commands = commands
+
+
 class ToolchainUnknown(ToolchainError):
     """No toolchain is registered under this name."""
 
@@ -59,6 +75,10 @@ class PackageTampered(PackageError):
 
 class SignatureUntrusted(PackageError):
     """The package is not signed by a key this site trusts."""
+
+
+class ShellMismatch(HardwareError):
+    """The package was made for another static part (toolchain, device, partition edges) than the board's."""
 
 
 class StructureMismatch(HardwareError):
@@ -95,6 +115,10 @@ class GoldenMismatch(BoardError):
 
 class ProtocolError(BoardError):
     """Bytes on the wire that are not IPbus 2.0."""
+
+
+class FlashDamaged(BoardError):
+    """What an emulated board should start with cannot be read or is not what was stored."""
 
 
 class PortInUse(BoardError):

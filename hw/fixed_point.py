@@ -174,7 +174,9 @@ def quantise(values: npt.ArrayLike, fmt: FixedFormat) -> npt.NDArray[np.int64]:
             odd = np.fmod(floor, 2.0) != 0.0
         floor = floor + ((rest > 0.5) | ((rest == 0.5) & odd))
     if fmt.overflow is Overflow.SAT:
-        return np.asarray(np.clip(floor, fmt.raw_minimum, fmt.raw_maximum).astype(np.int64))
+        # twice: as a float64, an end of more than 53 bits is rounded to just outside
+        inside = np.clip(floor, fmt.raw_minimum, fmt.raw_maximum).astype(np.int64)
+        return np.asarray(np.clip(inside, fmt.raw_minimum, fmt.raw_maximum))
     if np.isinf(floor).any():
         raise FormatError(f"infinity has no value in {fmt}: use a SAT format or find where it came from")
     return _wrap(np.fmod(floor, 2.0**fmt.width).astype(np.int64), fmt)

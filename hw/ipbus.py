@@ -1,7 +1,8 @@
 """IPbus 2.0 on the wire: packets and transactions as bytes, both directions. Pure: no sockets, no registers.
 
 After "The IPbus Protocol, version 2.0" (https://ipbus.web.cern.ch/doc/user/html/). Over TCP every packet is
-preceded by its length in bytes, a 32-bit big-endian integer; the resend packet belongs to UDP and is refused.
+preceded by its length in bytes, a 32-bit big-endian integer. Status and resend packets, which make UDP
+reliable, are in `hw.ipbus_status`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,19 @@ LENGTH_BYTES = 4
 WORD_BYTES = 4
 
 _VERSION = 2
-_CONTROL, _STATUS = 0, 1
-_STATUS_WORDS = 16
+_TRANSACTION_IDS = 1 << 12
 _EMPTY: Words = np.empty(0, dtype=np.uint32)
+
+
+class PacketKind(IntEnum):
+    """What a packet is for."""
+
+    CONTROL = 0
+    """Transactions, or the replies to them."""
+    STATUS = 1
+    """Asks the board what it has received and sent, or tells it."""
+    RESEND = 2
+    """Asks for the reply to an earlier control packet once more."""
 
 
 class Kind(IntEnum):
@@ -62,6 +73,7 @@ class Info(IntEnum):
 _READS = frozenset({Kind.READ, Kind.READ_FIFO})
 _WRITES = frozenset({Kind.WRITE, Kind.WRITE_FIFO})
 _INFOS = frozenset(Info)
+_PACKET_KINDS = frozenset(PacketKind)
 _RMW_WORDS = {Kind.RMW_BITS: 2, Kind.RMW_SUM: 1}
 
 
@@ -126,9 +138,9 @@ class RequestPacket:
     Parameters
     ----------
     packet_id
-        16 bits; 0 where order is kept by the transport.
-    status
-        True for a status request, which has no transactions.
+        16 bits; 0 where order is kept by the transport. Of a resend request: the packet it asks about.
+    kind
+        Status and resend requests have no transactions.
     requests
         In order.
     transaction_ids
@@ -140,34 +152,24 @@ class RequestPacket:
     """
 
     packet_id: int
-    status: bool
+    kind: PacketKind
     requests: tuple[Request, ...]
     transaction_ids: tuple[int, ...]
     bad_header: bool
     little_endian: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The board's answer to a status request.
+def encode_requests(packet_id: int, requests: Sequence[Request], *, first_transaction: int = 0) -> bytes:
+    """Give the bytes of a control packet, big-endian, without the TCP length.
 
     Parameters
     ----------
-    mtu_bytes
-        Largest packet it takes and gives.
-    buffers
-        Packets that may be under way at once.
-    next_packet_id
-        The id it expects.
-    """
-
-    mtu_bytes: int
-    buffers: int
-    next_packet_id: int
-
-
-def encode_requests(packet_id: int, requests: Sequence[Request]) -> bytes:
-    """Give the bytes of a control packet, big-endian, without the TCP length.
+    packet_id
+        16 bits.
+    requests
+        At most `MAXIMUM_TRANSACTIONS`.
+    first_transaction
+        Number of the first one; the others count on from there, in 12 bits.
 
     Raises
     ------
@@ -178,7 +180,7 @@ def encode_requests(packet_id: int, requests: Sequence[Request]) -> bytes:
         raise ProtocolError(
             f"{len(requests)} transactions in one packet, at most {MAXIMUM_TRANSACTIONS}: split it"
         )
-    parts: list[Words] = [_header(packet_id, _CONTROL)]
+    parts: list[Words] = [packet_header(packet_id, PacketKind.CONTROL)]
     for index, request in enumerate(requests):
         count = request.count if request.kind in _READS else len(request.words)
         if request.kind in _RMW_WORDS:
@@ -191,7 +193,7 @@ def encode_requests(packet_id: int, requests: Sequence[Request]) -> bytes:
             raise ProtocolError(
                 f"{count} words in one transaction, 1 to {MAXIMUM_COUNT} are possible: split it"
             )
-        head = _transaction(index, count, request.kind, Info.REQUEST)
+        head = _transaction(first_transaction + index, count, request.kind, Info.REQUEST)
         parts.append(np.array([head, request.address], dtype=np.uint32))
         parts.append(request.words)
     return np.concatenate(parts).astype(">u4").tobytes()
@@ -205,12 +207,10 @@ def decode_requests(content: bytes) -> RequestPacket:
     ProtocolError
         When it is no IPbus 2.0 packet this package understands.
     """
-    words, little_endian = _words(content)
-    packet_id, kind = _packet_header(int(words[0]))
-    if kind == _STATUS:
-        return RequestPacket(packet_id, True, (), (), False, little_endian)
-    if kind != _CONTROL:
-        raise ProtocolError(f"packet type {kind} is not possible over TCP: send control or status packets")
+    words, little_endian = packet_words(content)
+    packet_id, kind = read_packet_header(int(words[0]))
+    if kind is not PacketKind.CONTROL:
+        return RequestPacket(packet_id, kind, (), (), False, little_endian)
     requests: list[Request] = []
     numbers: list[int] = []
     position = 1
@@ -218,9 +218,9 @@ def decode_requests(content: bytes) -> RequestPacket:
         numbers.append((int(words[position]) >> 16) & 0xFFF)
         request, position = _request(words, position)
         if request is None:
-            return RequestPacket(packet_id, False, tuple(requests), tuple(numbers), True, little_endian)
+            return RequestPacket(packet_id, kind, tuple(requests), tuple(numbers), True, little_endian)
         requests.append(request)
-    return RequestPacket(packet_id, False, tuple(requests), tuple(numbers), False, little_endian)
+    return RequestPacket(packet_id, kind, tuple(requests), tuple(numbers), False, little_endian)
 
 
 def _request(words: Words, position: int) -> tuple[Request | None, int]:
@@ -244,7 +244,7 @@ def _request(words: Words, position: int) -> tuple[Request | None, int]:
 
 def encode_replies(packet: RequestPacket, replies: Sequence[Reply]) -> bytes:
     """Give the bytes of the board's answer to a control packet, in the client's byte order."""
-    parts: list[Words] = [_header(packet.packet_id, _CONTROL)]
+    parts: list[Words] = [packet_header(packet.packet_id, PacketKind.CONTROL)]
     for number, reply in zip(packet.transaction_ids, replies, strict=False):
         parts.append(np.array([_transaction(number, reply.count, reply.kind, reply.info)], dtype=np.uint32))
         parts.append(reply.words)
@@ -254,16 +254,25 @@ def encode_replies(packet: RequestPacket, replies: Sequence[Reply]) -> bytes:
     return np.concatenate(parts).astype("<u4" if packet.little_endian else ">u4").tobytes()
 
 
-def decode_replies(content: bytes, packet_id: int, requests: Sequence[Request]) -> list[Reply]:
+def decode_replies(
+    content: bytes, packet_id: int, requests: Sequence[Request], *, first_transaction: int = 0
+) -> list[Reply]:
     """Read the board's answer to `requests`; replies may say that they failed.
+
+    Parameters
+    ----------
+    content
+        The packet.
+    packet_id, requests, first_transaction
+        As they were encoded.
 
     Raises
     ------
     ProtocolError
         When the answer does not belong to the requests.
     """
-    words, _ = _words(content)
-    if _packet_header(int(words[0])) != (packet_id, _CONTROL):
+    words, _ = packet_words(content)
+    if read_packet_header(int(words[0])) != (packet_id, PacketKind.CONTROL):
         raise ProtocolError(
             f"the board answered packet {packet_id} with header {int(words[0]):#010x}: reconnect"
         )
@@ -274,7 +283,8 @@ def decode_replies(content: bytes, packet_id: int, requests: Sequence[Request]) 
             raise ProtocolError(f"the board answered {index} of {len(requests)} transactions: reconnect")
         head = int(words[position])
         count, info = (head >> 8) & 0xFF, head & 0xF
-        if head >> 28 != _VERSION or (head >> 16) & 0xFFF != index & 0xFFF or info not in _INFOS:
+        number = (first_transaction + index) % _TRANSACTION_IDS
+        if head >> 28 != _VERSION or (head >> 16) & 0xFFF != number or info not in _INFOS:
             raise ProtocolError(f"the board answered transaction {index} with {head:#010x}: reconnect")
         if info != Info.BAD_HEADER and (head >> 4) & 0xF != request.kind:
             raise ProtocolError(f"the board answered transaction {index} with another type: reconnect")
@@ -287,52 +297,37 @@ def decode_replies(content: bytes, packet_id: int, requests: Sequence[Request]) 
     return replies
 
 
-def encode_status_request() -> bytes:
-    """Give the bytes of a status request."""
-    words = np.zeros(_STATUS_WORDS, dtype=np.uint32)
-    words[0] = _header(0, _STATUS)[0]
-    return words.astype(">u4").tobytes()
-
-
-def encode_status(status: Status, *, little_endian: bool = False) -> bytes:
-    """Give the bytes of the board's status; the history of packets, which only UDP needs, is zero."""
-    words = np.zeros(_STATUS_WORDS, dtype=np.uint32)
-    expected = _header(status.next_packet_id, _CONTROL)[0]
-    words[:4] = _header(0, _STATUS)[0], status.mtu_bytes, status.buffers, expected
-    return words.astype("<u4" if little_endian else ">u4").tobytes()
-
-
-def decode_status(content: bytes) -> Status:
-    """Read the board's status.
+def packet_words(content: bytes) -> tuple[Words, bool]:
+    """Give a packet's words, uint32, and whether it is little-endian, which its first byte tells.
 
     Raises
     ------
     ProtocolError
-        When it is none.
+        When it is empty or no whole number of words.
     """
-    words, _ = _words(content)
-    if len(words) != _STATUS_WORDS or _packet_header(int(words[0]))[1] != _STATUS:
-        raise ProtocolError("the board did not answer with its status: check that it speaks IPbus 2.0")
-    return Status(int(words[1]), int(words[2]), (int(words[3]) >> 8) & 0xFFFF)
-
-
-def _words(content: bytes) -> tuple[Words, bool]:
     if len(content) < WORD_BYTES or len(content) % WORD_BYTES:
         raise ProtocolError(f"{len(content)} bytes are no IPbus packet: check what is sent to this port")
     little_endian = content[0] >> 4 != _VERSION and content[3] >> 4 == _VERSION
     return np.frombuffer(content, dtype="<u4" if little_endian else ">u4").astype(np.uint32), little_endian
 
 
-def _packet_header(word: int) -> tuple[int, int]:
-    """Give packet id and type."""
-    if word >> 28 != _VERSION or (word >> 4) & 0xF != 0xF:
+def read_packet_header(word: int) -> tuple[int, PacketKind]:
+    """Give packet id and kind.
+
+    Raises
+    ------
+    ProtocolError
+        When it is no header of IPbus 2.0.
+    """
+    if word >> 28 != _VERSION or (word >> 4) & 0xF != 0xF or word & 0xF not in _PACKET_KINDS:
         raise ProtocolError(f"{word:#010x} is no IPbus 2.0 packet header: check what is sent to this port")
-    return (word >> 8) & 0xFFFF, word & 0xF
+    return (word >> 8) & 0xFFFF, PacketKind(word & 0xF)
 
 
-def _header(packet_id: int, kind: int) -> Words:
+def packet_header(packet_id: int, kind: PacketKind) -> Words:
+    """Give the first word of a packet: uint32, (1,)."""
     return np.array([_VERSION << 28 | (packet_id & 0xFFFF) << 8 | 0xF0 | kind], dtype=np.uint32)
 
 
-def _transaction(index: int, count: int, kind: Kind, info: Info) -> int:
-    return _VERSION << 28 | (index & 0xFFF) << 16 | count << 8 | kind << 4 | info
+def _transaction(number: int, count: int, kind: Kind, info: Info) -> int:
+    return _VERSION << 28 | number % _TRANSACTION_IDS << 16 | count << 8 | kind << 4 | info

@@ -1,37 +1,73 @@
-"""A small IPbus 2.0 client over TCP: registers and FIFOs of a board by address, many transactions at once.
+"""A small IPbus 2.0 client: registers and FIFOs of a board by address, many transactions at once.
 
 Refuses to know what the registers mean.
 """
 
 from __future__ import annotations
 
-import socket
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 
-from hw.errors import BoardError, BoardUnreachable, ProtocolError
-from hw.ipbus import (
-    LENGTH_BYTES,
-    MAXIMUM_COUNT,
-    MAXIMUM_TRANSACTIONS,
-    WORD_BYTES,
-    Info,
-    Kind,
-    Reply,
-    Request,
-    Status,
-    Words,
-    decode_replies,
-    decode_status,
-    encode_requests,
-    encode_status_request,
-)
+from hw.errors import BoardError, BoardUnreachable
+from hw.ipbus import MAXIMUM_COUNT, Info, Kind, Reply, Request, Words
+from hw.ipbus_tcp import TcpLink
+from hw.ipbus_udp import UdpLink
 
-_MAXIMUM_REPLY_BYTES = 1 << 24
-_WINDOW_PACKETS = 8
-"""Packets sent ahead of their answers; small enough that both sides' socket buffers hold them."""
+_ADDRESS = re.compile(r"(?:(?P<transport>tcp|udp)://)?(?P<host>\[[^\]]+\]|[^:/\s\[\]]+):(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class BoardAddress:
+    """Where a board listens, and how it is spoken to.
+
+    Parameters
+    ----------
+    transport
+        `tcp` or `udp`.
+    host
+        Name or IP address.
+    port
+        1 to 65535.
+    """
+
+    transport: Literal["tcp", "udp"]
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> BoardAddress:
+        """Read `udp://host:port`, `tcp://host:port` or `host:port`, which is TCP.
+
+        Raises
+        ------
+        BoardUnreachable
+            When it is none of them.
+        """
+        found = _ADDRESS.fullmatch(text)
+        if found is None or not 0 < int(found["port"]) < 65536:
+            raise BoardUnreachable(
+                f"board address {text!r} is not host:port, tcp://host:port or udp://host:port: "
+                "write e.g. 127.0.0.1:50001"
+            )
+        transport: Literal["tcp", "udp"] = "udp" if found["transport"] == "udp" else "tcp"
+        return cls(transport, found["host"].strip("[]"), int(found["port"]))
+
+
+class Link(Protocol):
+    """What carries requests to a board; it raises `OSError` or `EOFError` when the board is silent."""
+
+    def exchange(self, requests: Sequence[Request]) -> list[Reply]:
+        """Send requests in order and give all replies, which may say that they failed."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
 
 
 def read(address: int, count: int = 1) -> list[Request]:
@@ -68,31 +104,27 @@ def write_fifo(address: int, words: Words) -> list[Request]:
 
 
 class IPbusClient:
-    """A connection to one board. It connects at the first use, and again after a failure; thread-safe.
+    """The way to one board. It connects at the first use, and again after a failure; thread-safe.
 
     Parameters
     ----------
     address
-        `host:port`.
+        `host:port` or `tcp://host:port`, or `udp://host:port` for a board that has one client.
     timeout_s
         Longest time to wait for the board at any point.
 
     Raises
     ------
     BoardUnreachable
-        When the address is no `host:port`.
+        When the address is none.
     """
 
     def __init__(self, address: str, *, timeout_s: float = 5.0) -> None:
-        host, separator, port = address.rpartition(":")
-        if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise BoardUnreachable(f"board address {address!r} is not host:port: write e.g. 127.0.0.1:50001")
         self.address = address
-        self._target = (host.strip("[]"), int(port))
+        self._target = BoardAddress.parse(address)
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._status = Status(0, 0, 0)
+        self._link: Link | None = None
 
     def close(self) -> None:
         """End the connection; the next call connects again."""
@@ -106,6 +138,8 @@ class IPbusClient:
         ------
         BoardUnreachable
             When the board does not answer in time.
+        BoardBusy
+            When another client disturbs the order of packets, which only UDP needs.
         BoardError
             When a transaction fails on the bus.
         ProtocolError
@@ -113,8 +147,7 @@ class IPbusClient:
         """
         with self._lock:
             try:
-                connection = self._connected()
-                replies = self._exchange(connection, requests)
+                replies = self._connected().exchange(requests)
             except (OSError, EOFError) as error:
                 self._disconnect()
                 raise BoardUnreachable(
@@ -150,82 +183,25 @@ class IPbusClient:
         terms = np.array([and_term, or_term], dtype=np.uint32)
         return int(self.dispatch([Request(Kind.RMW_BITS, address, terms)])[0].words[0])
 
-    def _connected(self) -> socket.socket:
-        if self._socket is None:
-            connection = socket.create_connection(self._target, timeout=self._timeout_s)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = connection
-            _send(connection, encode_status_request())
-            self._status = decode_status(_receive(connection))
-        return self._socket
+    def rmw_sum(self, address: int, addend: int) -> int:
+        """Do `X = X + addend`, in 32 bits, in one step and give the old X."""
+        term = np.array([addend], dtype=np.uint32)
+        return int(self.dispatch([Request(Kind.RMW_SUM, address, term)])[0].words[0])
+
+    def _connected(self) -> Link:
+        if self._link is None:
+            target = self._target
+            if target.transport == "udp":
+                self._link = UdpLink(target.host, target.port, self._timeout_s)
+            else:
+                self._link = TcpLink(target.host, target.port, self._timeout_s)
+        return self._link
 
     def _disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _exchange(self, connection: socket.socket, requests: Sequence[Request]) -> list[Reply]:
-        window = max(1, min(self._status.buffers, _WINDOW_PACKETS))
-        under_way: list[Sequence[Request]] = []
-        replies: list[Reply] = []
-        for packet in _packets(requests, self._status.mtu_bytes // WORD_BYTES):
-            if len(under_way) == window:
-                replies += decode_replies(_receive(connection), 0, under_way.pop(0))
-            _send(connection, encode_requests(0, packet))
-            under_way.append(packet)
-        for packet in under_way:
-            replies += decode_replies(_receive(connection), 0, packet)
-        return replies
-
-
-def _packets(requests: Sequence[Request], maximum_words: int) -> Iterator[Sequence[Request]]:
-    """Cut requests into packets that fit, counting both directions."""
-    packet: list[Request] = []
-    out_words = in_words = 1
-    for request in requests:
-        too_long = (
-            out_words + request.wire_words > maximum_words
-            or in_words + request.reply_words > maximum_words
-            or len(packet) == MAXIMUM_TRANSACTIONS
-        )
-        if packet and too_long:
-            yield packet
-            packet, out_words, in_words = [], 1, 1
-        packet.append(request)
-        out_words += request.wire_words
-        in_words += request.reply_words
-    if packet:
-        yield packet
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
 
 def _joined(replies: Sequence[Reply]) -> Words:
     return np.concatenate([np.empty(0, np.uint32), *(reply.words for reply in replies)])
-
-
-def _send(connection: socket.socket, packet: bytes) -> None:
-    connection.sendall(len(packet).to_bytes(LENGTH_BYTES, "big") + packet)
-
-
-def _receive(connection: socket.socket) -> bytes:
-    length = int.from_bytes(receive_exactly(connection, LENGTH_BYTES), "big")
-    if not 0 < length <= _MAXIMUM_REPLY_BYTES:
-        raise ProtocolError(f"the board announced {length} bytes: check that it speaks IPbus 2.0")
-    return receive_exactly(connection, length)
-
-
-def receive_exactly(connection: socket.socket, count: int) -> bytes:
-    """Read exactly `count` bytes.
-
-    Raises
-    ------
-    EOFError
-        When the other side closes the connection before.
-    """
-    buffer = bytearray(count)
-    view = memoryview(buffer)
-    while view:
-        received = connection.recv_into(view)
-        if not received:
-            raise EOFError("connection closed")
-        view = view[received:]
-    return bytes(buffer)

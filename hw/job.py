@@ -21,19 +21,28 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from hw.archive import npy_array, write_atomically
-from hw.benchmark import BoardScorer, bench
+from hw.archive import write_atomically
+from hw.benchmark import BoardScorer, FloatScores, bench
 from hw.boards.ipbus import IPbusBoard
-from hw.errors import BenchNotPassed, HardwareError, JobError
-from hw.fixed_point import to_float
+from hw.errors import BenchNotPassed, HardwareError, JobError, ToolchainError
+from hw.manifest import Lineage, ToolchainStamp
+from hw.models import Model, read_model
 from hw.network import FirmwareModel
-from hw.package import Lineage, Package, ToolchainStamp, open_package, write_package
+from hw.package import Package, open_package, write_package
 from hw.report import BenchReport
+from hw.resources import Resources
 from hw.signing import TrustedKey, load_signing_key, load_trusted_key, load_trusted_keys
-from hw.toolchain import Scorer, Toolchain, find_toolchain
+from hw.toolchain import Scorer, Toolchain, find_toolchain, laid_out
+from hw.vectors import bench_inputs, golden_vectors
 
 DEFAULT_EVENTS = 20_000
-GOLDEN_EVENTS = 512
+
+_IMAGE_KINDS = {
+    "hls4ml": "C-sim",
+    "conifer": "C-sim",
+    "lumiwatch-rtl": "RTL in Verilator",
+    "da4ml": "RTL in Verilator",
+}
 
 
 class _Spec(BaseModel):
@@ -46,7 +55,7 @@ class BuildSpec(_Spec):
     Parameters
     ----------
     model
-        NPZ of a `FirmwareModel`.
+        NPZ of a `Model`.
     out
         The `.lwpkg` to write.
     signing_key
@@ -80,12 +89,28 @@ class BuildSpec(_Spec):
 
 
 class BenchSpec(_Spec):
-    """What to bench: a package's image on this machine and, with an address, a board that runs it."""
+    """What to bench: a package's image on this machine and what else can compute the same scores.
+
+    Parameters
+    ----------
+    package, trusted_keys
+        The package, and a `.pub` file or a folder of them.
+    board
+        Address of a board that runs the package.
+    toolchains
+        Others that build the same model, to be compared too; one that is not here is named in the report.
+    torch
+        Whether torch evaluates the model too: with real numbers for information, on its grid to agree.
+    inputs
+        `.npy` file of recorded int16 events; golden, corner and random ones are added.
+    """
 
     task: Literal["bench"] = "bench"
     package: Path
     trusted_keys: Path
     board: str | None = None
+    toolchains: tuple[str, ...] = ()
+    torch: bool = False
     inputs: Path | None = None
     events: int = Field(default=DEFAULT_EVENTS, ge=1, le=1_000_000)
 
@@ -142,15 +167,15 @@ def build(spec: BuildSpec) -> BuildResult:
         One of its kinds, with the cause and the cure; `BenchNotPassed` when image and emulator differ.
     """
     started = time.monotonic()
-    model = _model(spec.model)
-    key = load_signing_key(spec.signing_key)
     toolchain = find_toolchain(spec.toolchain)
+    model = laid_out(_model(spec.model), toolchain)
+    key = load_signing_key(spec.signing_key)
     reused = _reusable(spec, model)
     with tempfile.TemporaryDirectory(prefix="lumiwatch-build-") as name:
         folder = Path(name)
         built = _compile(toolchain, model, folder) if reused is None else _take_over(reused, folder)
-        inputs = _inputs(spec.inputs, spec.events, model)
-        stages: dict[str, Scorer] = {_image_stage(built.stamp): toolchain.emulate(built.image, model)}
+        inputs = bench_inputs(spec.inputs, spec.events, model)
+        stages: dict[str, Scorer] = {_image_stage(built.stamp.name): toolchain.emulate(built.parts, model)}
         report = _bench(model, inputs, stages, 0.6, 0.9)
         if not report.passed:
             raise BenchNotPassed(
@@ -161,14 +186,16 @@ def build(spec: BuildSpec) -> BuildResult:
         package = write_package(
             spec.out,
             model=model,
-            image=built.image.read_bytes(),
-            golden_inputs=_golden(inputs),
+            images={name: path.read_bytes() for name, path in built.parts.items()},
+            golden_inputs=golden_vectors(inputs),
             bench=report,
             toolchain=built.stamp,
             version=spec.version,
             key=key,
             lineage=spec.lineage,
             sources=built.sources,
+            artefacts=built.artefacts,
+            resources=built.resources,
             created=spec.created,
         )
     tell(1.0, f"package {package.short_id} written")
@@ -193,31 +220,80 @@ def bench_package(spec: BenchSpec) -> BenchResult:
         One of its kinds.
     """
     package = open_package(spec.package, _trusted(spec.trusted_keys))
-    stamp = package.manifest.toolchain
+    model, stamp = package.model, package.manifest.toolchain
     with ExitStack() as stack:
-        image = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lumiwatch-bench-"))) / "image.so"
-        image.write_bytes(package.image)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lumiwatch-bench-")))
+        parts = _written(package.images, folder)
         stages: dict[str, Scorer] = {
-            _image_stage(stamp): find_toolchain(stamp.name).emulate(image, package.model)
+            _image_stage(stamp.name): find_toolchain(stamp.name).emulate(parts, model)
         }
+        others = _others(spec, model, folder)
+        stages.update(others.stages)
+        informational: dict[str, FloatScores] = {}
+        if spec.torch and isinstance(model, FirmwareModel):
+            _add_torch(model, stages, informational)
         if spec.board is not None:
-            stages[f"board {spec.board}"] = BoardScorer(
-                stack.enter_context(closing(IPbusBoard(spec.board))), package.id
-            )
-        inputs = _inputs(spec.inputs, spec.events, package.model)
-        report = _bench(package.model, inputs, stages, 0.1, 1.0)
+            board = stack.enter_context(closing(IPbusBoard(spec.board)))
+            stages[f"board {spec.board}"] = BoardScorer(board, package.id)
+        recorded = bench_inputs(spec.inputs, spec.events, model)
+        inputs = np.concatenate([package.golden_inputs, recorded])
+        report = _bench(model, inputs, stages, 0.5, 1.0, informational)
+    resources = (*package.manifest.resources, *others.resources)
+    report = report.model_copy(update={"resources": resources, "absent": others.absent})
     return BenchResult(package_id=package.id, passed=report.passed, bench=report)
 
 
 @dataclass(frozen=True, slots=True)
+class _Others:
+    stages: dict[str, Scorer]
+    resources: tuple[Resources, ...]
+    absent: dict[str, str]
+
+
+def _others(spec: BenchSpec, model: Model, folder: Path) -> _Others:
+    """Build the model with other toolchains; what cannot be built here is told, never invented."""
+    stages: dict[str, Scorer] = {}
+    resources: list[Resources] = []
+    absent: dict[str, str] = {}
+    for name in spec.toolchains:
+        if name == model.layout.toolchain:
+            continue
+        toolchain = find_toolchain(name)
+        tell(0.05, f"building the same model with {name}")
+        try:
+            other = laid_out(model, toolchain)
+            image = toolchain.build(toolchain.generate(other, folder / name))
+            stages[_image_stage(name)] = toolchain.emulate(image.parts, other)
+            resources.extend(image.resources)
+        except ToolchainError as error:
+            absent[_image_stage(name)] = str(error)
+    return _Others(stages, tuple(resources), absent)
+
+
+def _add_torch(
+    model: FirmwareModel, stages: dict[str, Scorer], informational: dict[str, FloatScores]
+) -> None:
+    from hw.torch_network import TorchNetwork  # noqa: PLC0415 - torch takes seconds to import
+
+    informational["torch float"] = TorchNetwork(model, quantised=False).scores
+    quantised = TorchNetwork(model, quantised=True)
+    if quantised.exact:
+        stages["torch quantised"] = quantised
+    else:
+        informational["torch quantised"] = quantised.scores
+
+
+@dataclass(frozen=True, slots=True)
 class _Built:
-    image: Path
+    parts: Mapping[str, Path]
     sources: Mapping[str, bytes]
+    artefacts: Mapping[str, bytes]
+    resources: tuple[Resources, ...]
     stamp: ToolchainStamp
     seconds: float
 
 
-def _compile(toolchain: Toolchain, model: FirmwareModel, folder: Path) -> _Built:
+def _compile(toolchain: Toolchain, model: Model, folder: Path) -> _Built:
     status = toolchain.probe()
     tell(0.05, f"writing firmware sources with {toolchain.name} {status.version}")
     project = toolchain.generate(model, folder / "project")
@@ -225,17 +301,31 @@ def _compile(toolchain: Toolchain, model: FirmwareModel, folder: Path) -> _Built
     image = toolchain.build(project)
     tell(0.6, f"image built in {image.seconds:.1f} s")
     stamp = ToolchainStamp(name=toolchain.name, version=status.version or "unknown")
-    return _Built(image.path, image.sources, stamp, image.seconds)
+    return _Built(image.parts, image.sources, image.artefacts, image.resources, stamp, image.seconds)
 
 
 def _take_over(package: Package, folder: Path) -> _Built:
     tell(0.6, f"structure {package.manifest.structure_hash[:12]} is built already: its image is used again")
-    image = folder / "image.so"
-    image.write_bytes(package.image)
-    return _Built(image, package.sources, package.manifest.toolchain, 0.0)
+    manifest = package.manifest
+    return _Built(
+        _written(package.images, folder),
+        package.sources,
+        package.artefacts,
+        manifest.resources,
+        manifest.toolchain,
+        0.0,
+    )
 
 
-def _reusable(spec: BuildSpec, model: FirmwareModel) -> Package | None:
+def _written(images: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
+    """Write images into a folder."""
+    paths = {name: folder / f"{name}.so" for name in images}
+    for name, path in paths.items():
+        path.write_bytes(images[name])
+    return paths
+
+
+def _reusable(spec: BuildSpec, model: Model) -> Package | None:
     if spec.reuse is None:
         return None
     if spec.trusted_keys is None:
@@ -248,64 +338,33 @@ def _reusable(spec: BuildSpec, model: FirmwareModel) -> Package | None:
 
 
 def _bench(
-    model: FirmwareModel, inputs: npt.NDArray[np.int16], stages: dict[str, Scorer], start: float, stop: float
+    model: Model,
+    inputs: npt.NDArray[np.int16],
+    stages: dict[str, Scorer],
+    start: float,
+    stop: float,
+    informational: Mapping[str, FloatScores] | None = None,
 ) -> BenchReport:
-    return bench(model, inputs, stages, progress=lambda done, what: tell(start + done * (stop - start), what))
+    def progress(done: float, what: str) -> None:
+        tell(start + done * (stop - start), what)
+
+    return bench(model, inputs, stages, informational=informational, progress=progress)
 
 
-def _image_stage(stamp: ToolchainStamp) -> str:
-    return f"{stamp.name} C-sim"
+def _image_stage(toolchain: str) -> str:
+    return f"{toolchain} {_IMAGE_KINDS.get(toolchain, 'image')}"
 
 
-def _model(path: Path) -> FirmwareModel:
+def _model(path: Path) -> Model:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise JobError(f"model {path} cannot be read ({error.strerror}): check the path") from error
-    return FirmwareModel.from_npz_bytes(content)
+    return read_model(content)
 
 
 def _trusted(path: Path) -> tuple[TrustedKey, ...]:
     return load_trusted_keys(path) if path.is_dir() else (load_trusted_key(path),)
-
-
-def _inputs(path: Path | None, events: int, model: FirmwareModel) -> npt.NDArray[np.int16]:
-    """Give the events of the bench: recorded ones first, then corners, then reproducible random ones."""
-    parts: list[npt.NDArray[np.int16]] = []
-    if path is not None:
-        try:
-            recorded = npy_array(path.read_bytes(), str(path))
-        except OSError as error:
-            raise JobError(f"inputs {path} cannot be read ({error.strerror}): check the path") from error
-        if recorded.ndim != 2 or recorded.shape[1] != model.n_inputs or recorded.dtype != np.int16:
-            raise JobError(
-                f"inputs {path} are {recorded.dtype} {recorded.shape}, model {model.name} takes int16 "
-                f"(n, {model.n_inputs}): convert events with the model's contract"
-            )
-        parts.append(recorded[:events].astype(np.int16))
-    rng = np.random.default_rng(20_260_101)
-    corners = np.array([-32768, -1, 0, 1, 32767], dtype=np.int16)
-    n_corners, n_random = max(1, events // 10), max(1, events - sum(map(len, parts)))
-    typical = rng.normal(0.0, 2.0, (n_random, model.n_inputs)) / np.maximum(_scales(model), 1e-6) + _offsets(
-        model
-    )
-    parts.append(rng.choice(corners, (n_corners, model.n_inputs)))
-    parts.append(np.clip(np.rint(typical), -32768, 32767).astype(np.int16))
-    return np.concatenate(parts)
-
-
-def _scales(model: FirmwareModel) -> npt.NDArray[np.float64]:
-    return np.abs(to_float(model.input_stage.scale_raw, model.input_stage.scale_format))
-
-
-def _offsets(model: FirmwareModel) -> npt.NDArray[np.float64]:
-    return to_float(model.input_stage.offset_raw, model.input_stage.offset_format)
-
-
-def _golden(inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Choose golden vectors evenly from all kinds of events."""
-    chosen = np.linspace(0, len(inputs) - 1, min(GOLDEN_EVENTS, len(inputs))).astype(np.int64)
-    return inputs[chosen]
 
 
 def _read_spec(path: Path) -> BuildSpec | BenchSpec:

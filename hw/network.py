@@ -1,15 +1,18 @@
 """The firmware model: an input stage, dense layers and a score stage, held as raw fixed-point integers.
 
-Every parameter is one signed 32-bit word of a linear memory, in the order of `FirmwareModel.segments()`; the
-structure hash names everything else. This module refuses to know training, C++ and boards.
+Every parameter is one signed 32-bit word. Those that the layout does not make constants form a linear memory,
+in the order of `FirmwareModel.segments()`; the structure hash names everything else. This module refuses to
+know training, C++ and boards.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,39 +21,13 @@ import numpy.typing as npt
 from hw.archive import npy_array, npy_bytes, unzip_bytes, zip_bytes
 from hw.errors import FormatError, ModelError, PackageMalformed
 from hw.fixed_point import FixedFormat
+from hw.layout import Layout, Partition, Segment, digest
 from hw.stages import DIFFERENCE_FORMAT_GROWTH, INPUT_FORMAT, DenseLayer, InputStage, Raw, ScoreStage
 
 __all__ = ["INPUT_FORMAT", "DenseLayer", "FirmwareModel", "InputStage", "ScoreStage", "Segment"]
 
 _MAXIMUM_MODEL_BYTES = 64 << 20
-_FILE_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One named stretch of the weight memory.
-
-    Parameters
-    ----------
-    name
-        E.g. `dense1.weight`.
-    start
-        Index of its first word.
-    words
-        Number of words.
-    format
-        Fixed-point format of each word.
-    """
-
-    name: str
-    start: int
-    words: int
-    format: FixedFormat
-
-    @property
-    def stop(self) -> int:
-        """Index behind its last word."""
-        return self.start + self.words
+_FILE_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +44,8 @@ class FirmwareModel:
         One name per input, in order.
     input_stage, layers, score_stage
         The arithmetic, in order.
+    layout
+        How the firmware holds it: constants and partitions. A toolchain decides it before it builds.
 
     Raises
     ------
@@ -80,6 +59,7 @@ class FirmwareModel:
     input_stage: InputStage
     layers: tuple[DenseLayer, ...]
     score_stage: ScoreStage
+    layout: Layout = field(default_factory=Layout)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_names", tuple(self.input_names))
@@ -107,9 +87,29 @@ class FirmwareModel:
                     f"layer {layer.name} cannot be summed exactly ({error}): use narrower formats"
                 ) from error
             width, source = layer.n_out, layer.result_format
-        if 2 * source.width + width.bit_length() > 62 or self.product_bits > 62:
+        self._check_score(source, width)
+        self._check_layout()
+
+    def _check_score(self, source: FixedFormat, width: int) -> None:
+        squares = 2 * source.width + width.bit_length() if self.score_stage.kind == "sum_of_squares" else 0
+        if squares > 62 or self.product_bits > 62:
             raise ModelError(
                 f"model {self.name}: the score or the input product exceeds 62 bits: use narrower formats"
+            )
+        if self.score_stage.output >= width:
+            raise ModelError(
+                f"model {self.name}: output {self.score_stage.output} is the score, the last layer has "
+                f"{width}: count from 0"
+            )
+
+    def _check_layout(self) -> None:
+        known = {name for name, _, _ in self._parameters()}
+        if unknown := sorted(set(self.layout.constants) - known):
+            raise ModelError(f"model {self.name} has no segment {unknown[0]!r}: name segments as constants")
+        if self.layout.cuts and self.layout.cuts[-1] >= len(self.layers):
+            raise ModelError(
+                f"model {self.name} has {len(self.layers)} layers, a partition cannot begin at layer "
+                f"{self.layout.cuts[-1]}"
             )
 
     @property
@@ -128,16 +128,41 @@ class FirmwareModel:
         return self.input_stage.n_inputs
 
     @property
+    def score_format(self) -> FixedFormat:
+        """Format of score and threshold."""
+        return self.score_stage.result_format
+
+    @property
+    def threshold_raw(self) -> int:
+        """Raw threshold: an event is accepted when its score is above."""
+        return self.score_stage.threshold_raw
+
+    @property
     def n_words(self) -> int:
         """Words of the weight memory."""
-        return self.segments()[-1].stop
+        return sum(segment.words for segment in self.segments())
 
     @cached_property
     def structure_hash(self) -> str:
-        """sha256 hex of everything except parameter values: equal hashes share one compiled image."""
-        return hashlib.sha256(
-            json.dumps(self.structure(), sort_keys=True, separators=(",", ":")).encode()
-        ).hexdigest()
+        """sha256 hex of everything except the memory's content: equal hashes need no new image."""
+        return digest(self.structure())
+
+    @cached_property
+    def shell_hash(self) -> str:
+        """sha256 hex of the firmware's static part: what stays when partitions are replaced.
+
+        It covers toolchain, part, the meaning of the inputs and what is pinned at every partition's edges.
+        """
+        return digest(
+            {
+                "toolchain": self.layout.toolchain,
+                "part": self.layout.part,
+                "name": self.name,
+                "contract_hash": self.contract_hash,
+                "input_names": list(self.input_names),
+                "edges": [partition.interface_hash for partition in self.partitions()],
+            }
+        )
 
     @cached_property
     def weights_hash(self) -> str:
@@ -145,8 +170,9 @@ class FirmwareModel:
         return hashlib.sha256(self.memory().astype("<i4").tobytes()).hexdigest()
 
     def structure(self) -> dict[str, Any]:
-        """Describe everything except parameter values, as plain JSON."""
+        """Describe everything except the memory's content, as plain JSON; constants by their sha256."""
         stage, score = self.input_stage, self.score_stage
+        constants = set(self.layout.constants)
         return {
             "format": _FILE_FORMAT,
             "name": self.name,
@@ -169,8 +195,27 @@ class FirmwareModel:
                 }
                 for layer in self.layers
             ],
-            "score_stage": {"kind": score.kind, "result": str(score.result_format)},
+            "score_stage": {"kind": score.kind, "output": score.output, "result": str(score.result_format)},
+            "layout": {
+                "toolchain": self.layout.toolchain,
+                "part": self.layout.part,
+                "cuts": list(self.layout.cuts),
+                "constants": {
+                    name: hashlib.sha256(raw.astype("<i4").tobytes()).hexdigest()
+                    for name, raw, _ in self._parameters()
+                    if name in constants
+                },
+            },
         }
+
+    def precision(self) -> dict[str, str]:
+        """Name the fixed-point format of every parameter and every result."""
+        found = {s.name: str(s.format) for s in self.parameter_segments()}
+        found["input.result"] = str(self.input_stage.result_format)
+        for layer in self.layers:
+            found[f"{layer.name}.result"] = str(layer.result_format)
+        found["score.result"] = str(self.score_format)
+        return found
 
     def _parameters(self) -> list[tuple[str, Raw, FixedFormat]]:
         stage, score = self.input_stage, self.score_stage
@@ -185,29 +230,42 @@ class FirmwareModel:
         return [*parameters, ("score.threshold", threshold, score.result_format)]
 
     def segments(self) -> tuple[Segment, ...]:
-        """Name the stretches of the weight memory, in order and without gaps."""
-        found: list[Segment] = []
-        start = 0
-        for name, raw, fmt in self._parameters():
-            found.append(Segment(name, start, int(raw.size), fmt))
-            start += int(raw.size)
-        return tuple(found)
+        """Name the stretches of the weight memory, in order and without gaps; constants have none."""
+        constants = set(self.layout.constants)
+        return _segments(item for item in self._parameters() if item[0] not in constants)
+
+    def parameter_segments(self) -> tuple[Segment, ...]:
+        """Name the stretches of `parameters()`, constants included."""
+        return _segments(self._parameters())
 
     def segment(self, name: str) -> Segment:
-        """Find a segment by name.
+        """Find a stretch of `parameters()` by name.
 
         Raises
         ------
         ModelError
             When there is none.
         """
-        for segment in self.segments():
+        for segment in self.parameter_segments():
             if segment.name == name:
                 return segment
-        raise ModelError(f"no segment {name!r}: there are {', '.join(s.name for s in self.segments())}")
+        raise ModelError(
+            f"no segment {name!r}: there are {', '.join(s.name for s in self.parameter_segments())}"
+        )
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """Give the independently replaceable parts, in the order of the data."""
+        edges = pairwise((0, *self.layout.cuts, len(self.layers)))
+        return tuple(Partition(self, index, begin, end) for index, (begin, end) in enumerate(edges))
 
     def memory(self) -> npt.NDArray[np.int32]:
         """Give the weight memory: int32, (n_words,), matrices in row-major (n_in, n_out) order."""
+        constants = set(self.layout.constants)
+        parts = [raw.ravel() for name, raw, _ in self._parameters() if name not in constants]
+        return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int32)
+
+    def parameters(self) -> npt.NDArray[np.int32]:
+        """Give all parameters, constants included: int32, in the order of `parameter_segments()`."""
         return np.concatenate([raw.ravel() for _, raw, _ in self._parameters()]).astype(np.int32)
 
     def with_memory(self, words: npt.ArrayLike) -> FirmwareModel:
@@ -225,13 +283,24 @@ class FirmwareModel:
         ModelError
             When the number of words is wrong.
         """
-        given = np.asarray(words)
-        if given.shape != (self.n_words,) or given.dtype.kind not in "iu":
-            raise ModelError(
-                f"model {self.name} needs {self.n_words} integer words, not {given.dtype} {given.shape}"
-            )
-        raw = given.astype(np.int64)
-        part = {s.name: raw[s.start : s.stop] for s in self.segments()}
+        given = self._integers(words, self.n_words)
+        everything = self.parameters().astype(np.int64)
+        for segment in self.segments():
+            whole = self.segment(segment.name)
+            everything[whole.start : whole.stop] = given[segment.start : segment.stop]
+        return self.with_parameters(everything)
+
+    def with_parameters(self, words: npt.ArrayLike) -> FirmwareModel:
+        """Give the model with all its parameters replaced, constants included; raises as `with_memory` does.
+
+        Parameters
+        ----------
+        words
+            Integers, in the order of `parameter_segments()`.
+        """
+        segments = self.parameter_segments()
+        raw = self._integers(words, segments[-1].stop)
+        part = {s.name: raw[s.start : s.stop] for s in segments}
         layers = tuple(
             replace(
                 layer,
@@ -244,10 +313,20 @@ class FirmwareModel:
         score = replace(self.score_stage, threshold_raw=int(part["score.threshold"][0]))
         return replace(self, input_stage=stage, layers=layers, score_stage=score)
 
+    def _integers(self, words: npt.ArrayLike, count: int) -> Raw:
+        given = np.asarray(words)
+        if given.shape != (count,) or given.dtype.kind not in "iu":
+            raise ModelError(
+                f"model {self.name} needs {count} integer words, not {given.dtype} {given.shape}"
+            )
+        return given.astype(np.int64)
+
     def to_npz_bytes(self) -> bytes:
-        """Write the model as a reproducible NPZ: `structure` (JSON as uint8) and `memory` (int32)."""
+        """Write the model as a reproducible NPZ: `structure` (JSON as uint8) and `parameters` (int32)."""
         structure = np.frombuffer(json.dumps(self.structure(), sort_keys=True).encode(), dtype=np.uint8)
-        return zip_bytes({"structure.npy": npy_bytes(structure), "memory.npy": npy_bytes(self.memory())})
+        return zip_bytes(
+            {"structure.npy": npy_bytes(structure), "parameters.npy": npy_bytes(self.parameters())}
+        )
 
     @classmethod
     def from_npz_bytes(cls, content: bytes) -> FirmwareModel:
@@ -263,20 +342,34 @@ class FirmwareModel:
                 content, maximum_bytes=_MAXIMUM_MODEL_BYTES, maximum_files=2, what="the model file"
             )
             structure = json.loads(npy_array(files["structure.npy"], "the model's structure").tobytes())
-            memory = npy_array(files["memory.npy"], "the model's memory")
+            parameters = npy_array(files["parameters.npy"], "the model's parameters")
             if structure["format"] != _FILE_FORMAT:
                 raise ModelError(
                     f"the model file has format {structure['format']}, this version reads {_FILE_FORMAT}"
                 )
-            return _empty_model(cls, structure).with_memory(memory)
+            model = _empty_model(cls, structure).with_parameters(parameters)
         except (PackageMalformed, FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"this is not a firmware model ({error}): write it with to_npz_bytes") from error
+        if model.structure() != structure:
+            raise ModelError(
+                "this model's constants are not those of its structure: write it with to_npz_bytes"
+            )
+        return model
+
+
+def _segments(parameters: Iterable[tuple[str, Raw, FixedFormat]]) -> tuple[Segment, ...]:
+    found: list[Segment] = []
+    start = 0
+    for name, raw, fmt in parameters:
+        found.append(Segment(name, start, int(raw.size), fmt))
+        start += int(raw.size)
+    return tuple(found)
 
 
 def _empty_model(cls: type[FirmwareModel], structure: dict[str, Any]) -> FirmwareModel:
     """Build the model of a structure with every parameter zero."""
     count = len(structure["input_names"])
-    stage, score = structure["input_stage"], structure["score_stage"]
+    stage, score, layout = structure["input_stage"], structure["score_stage"], structure["layout"]
     return cls(
         name=structure["name"],
         contract_hash=structure["contract_hash"],
@@ -300,5 +393,6 @@ def _empty_model(cls: type[FirmwareModel], structure: dict[str, Any]) -> Firmwar
             )
             for item in structure["layers"]
         ),
-        score_stage=ScoreStage(score["kind"], FixedFormat.parse(score["result"]), 0),
+        score_stage=ScoreStage(score["kind"], FixedFormat.parse(score["result"]), 0, int(score["output"])),
+        layout=Layout(layout["toolchain"], layout["part"], tuple(layout["constants"]), tuple(layout["cuts"])),
     )

@@ -1,29 +1,36 @@
 """The package: one signed `.lwpkg` file that holds a firmware and everything needed to trust it.
 
 A reproducible ZIP of `manifest.json` (with the sha256 of every other file), `manifest.sig` (Ed25519 over the
-manifest's bytes), model, weight memory, golden vectors, bench report, firmware sources and the image.
-Refuses to know toolchains and boards.
+manifest's bytes), model, weight memory, golden vectors, bench report, firmware sources and one image per
+partition; `docs/package-format.md` specifies it. Refuses to know toolchains and boards.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from hw.archive import npy_array, npy_bytes, unzip_bytes, write_atomically, zip_bytes
-from hw.emulator import Emulator
 from hw.errors import ModelError, PackageError, PackageMalformed, PackageTampered, SignatureUntrusted
-from hw.network import FirmwareModel
+from hw.manifest import (
+    Lineage,
+    Manifest,
+    ToolchainStamp,
+    image_path,
+    partitions_of,
+    segments_of,
+)
+from hw.models import Model, emulator_of, read_model
 from hw.report import BenchReport
+from hw.resources import Resources
 from hw.signing import SIGNATURE_BYTES, SigningKey, TrustedKey
 
 MAXIMUM_PACKAGE_BYTES = 64 << 20
@@ -31,72 +38,10 @@ MAXIMUM_PACKAGE_BYTES = 64 << 20
 
 _MAXIMUM_FILES = 512
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
-_MODEL, _MEMORY, _IMAGE, _BENCH = "model.npz", "memory.bin", "image.so", "reports/bench.json"
+_MODEL, _MEMORY, _BENCH = "model.npz", "memory.bin", "reports/bench.json"
 _GOLDEN_INPUTS, _GOLDEN_SCORES = "golden/inputs.npy", "golden/scores.npy"
-_SOURCES = "firmware/"
-
-
-class ToolchainStamp(BaseModel):
-    """Which toolchain made the firmware."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    version: str
-
-
-class SegmentEntry(BaseModel):
-    """One named stretch of the weight memory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    start: int
-    words: int
-    format: str
-
-
-class Lineage(BaseModel):
-    """What the firmware was made from.
-
-    Parameters
-    ----------
-    datasets
-        Ids of the datasets it was trained on.
-    parent_package
-        Id of the package it replaces.
-    training
-        Id of the training that made it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    datasets: tuple[str, ...] = ()
-    parent_package: str | None = None
-    training: str | None = None
-
-
-class Manifest(BaseModel):
-    """What the signature covers. Field meanings follow `FirmwareModel`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["lumiwatch-package"] = "lumiwatch-package"
-    format: Literal[1] = 1
-    name: str
-    version: str
-    toolchain: ToolchainStamp
-    structure_hash: str
-    weights_hash: str
-    contract_hash: str
-    input_names: tuple[str, ...]
-    precision: dict[str, str]
-    segments: tuple[SegmentEntry, ...]
-    golden_count: int
-    bench: BenchReport | None
-    lineage: Lineage
-    created: AwareDatetime | None = None
-    files: dict[str, str]
+_ESSENTIAL = frozenset({_MODEL, _MEMORY, _GOLDEN_INPUTS, _GOLDEN_SCORES})
+_SOURCES, _ARTEFACTS = "firmware/", "artefacts/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +58,12 @@ class Package:
         int16, (n, n_inputs).
     golden_scores
         int64, (n,): what the firmware must answer.
-    image
-        The compiled image. It stands where a bitstream stands on a real board.
+    images
+        The compiled image of every partition by its name. They stand where bitstreams stand on a real board.
     sources
         Firmware sources by path.
+    artefacts
+        What else a toolchain made, by path, e.g. bitstreams.
     signed_by
         Name of the trusted key.
     content
@@ -127,11 +74,12 @@ class Package:
 
     id: str
     manifest: Manifest
-    model: FirmwareModel
+    model: Model
     golden_inputs: npt.NDArray[np.int16] = field(repr=False)
     golden_scores: npt.NDArray[np.int64] = field(repr=False)
-    image: bytes = field(repr=False)
+    images: Mapping[str, bytes] = field(repr=False)
     sources: Mapping[str, bytes] = field(repr=False)
+    artefacts: Mapping[str, bytes] = field(repr=False)
     signed_by: str
     content: bytes = field(repr=False)
     path: Path | None = None
@@ -145,8 +93,8 @@ class Package:
 def write_package(
     path: Path,
     *,
-    model: FirmwareModel,
-    image: bytes,
+    model: Model,
+    images: Mapping[str, bytes],
     golden_inputs: npt.NDArray[np.int16],
     bench: BenchReport | None,
     toolchain: ToolchainStamp,
@@ -154,6 +102,8 @@ def write_package(
     key: SigningKey,
     lineage: Lineage | None = None,
     sources: Mapping[str, bytes] | None = None,
+    artefacts: Mapping[str, bytes] | None = None,
+    resources: Sequence[Resources] = (),
     created: datetime | None = None,
 ) -> Package:
     """Write and sign a package; the golden scores come from the emulator.
@@ -162,6 +112,8 @@ def write_package(
     ----------
     path
         The file to write, atomically; its folder must exist.
+    images
+        The compiled image of every partition, by its name.
     golden_inputs
         int16, (n, n_inputs): the events a board is checked with after loading.
     version
@@ -183,9 +135,10 @@ def write_package(
         _MODEL: model.to_npz_bytes(),
         _MEMORY: model.memory().astype("<i4").tobytes(),
         _GOLDEN_INPUTS: npy_bytes(golden_inputs),
-        _GOLDEN_SCORES: npy_bytes(Emulator(model).scores(golden_inputs)),
-        _IMAGE: image,
+        _GOLDEN_SCORES: npy_bytes(emulator_of(model).scores(golden_inputs)),
+        **{image_path(p.name): images[p.name] for p in model.partitions()},
         **{_SOURCES + name: content for name, content in (sources or {}).items()},
+        **{_ARTEFACTS + name: content for name, content in (artefacts or {}).items()},
     }
     if bench is not None:
         files[_BENCH] = bench.model_dump_json(indent=1).encode()
@@ -193,18 +146,21 @@ def write_package(
         name=model.name,
         version=version,
         toolchain=toolchain,
+        part=model.layout.part,
+        shell_hash=model.shell_hash,
         structure_hash=model.structure_hash,
         weights_hash=model.weights_hash,
         contract_hash=model.contract_hash,
         input_names=model.input_names,
-        precision=_precision(model),
-        segments=tuple(
-            SegmentEntry(name=s.name, start=s.start, words=s.words, format=str(s.format))
-            for s in model.segments()
-        ),
+        precision=model.precision(),
+        segments=segments_of(model),
+        constants=model.layout.constants,
+        partitions=partitions_of(model),
         golden_count=len(golden_inputs),
         bench=bench,
+        resources=tuple(resources),
         lineage=lineage or Lineage(),
+        rollback_to=None if lineage is None else lineage.parent_package,
         created=created,
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     )
@@ -255,6 +211,68 @@ def read_package(
     what
         Name of the package for error messages.
     """
+    manifest_bytes, signature, files = _unpack(content, what)
+    signer = _signer(manifest_bytes, signature, trusted_keys, what)
+    manifest = _manifest(manifest_bytes, what)
+    if missing := sorted(set(manifest.files) - set(files)):
+        raise PackageMalformed(f"{what} lacks {', '.join(missing[:3])}: get it again from its source")
+    return _package(manifest_bytes, manifest, files, signer, content, what, path)
+
+
+def image_sizes(package: Package) -> dict[str, int]:
+    """Give the bytes of every partition's image, by its name."""
+    return {name: len(content) for name, content in package.images.items()}
+
+
+def board_content(package: Package, partitions: Collection[str] | None = None) -> bytes:
+    """Give what a board needs of a package: no sources and reports, and the images of some partitions only.
+
+    Parameters
+    ----------
+    partitions
+        Names of the partitions whose images go along; left out, all. The board takes the others from what it
+        runs, and only when their hashes are those of the signed manifest.
+    """
+    manifest_bytes, signature, files = _unpack(package.content, f"package {package.short_id}")
+    names = {p.name for p in package.manifest.partitions} if partitions is None else set(partitions)
+    kept = {n: c for n, c in files.items() if n in _ESSENTIAL or n in map(image_path, names)}
+    return zip_bytes({**kept, _MANIFEST: manifest_bytes, _SIGNATURE: signature})
+
+
+def read_board_content(
+    content: bytes, trusted_keys: Sequence[TrustedKey], *, installed: Package | None = None
+) -> Package:
+    """Read what `board_content` gave, or a whole package, and verify all that a board will use.
+
+    Parameters
+    ----------
+    installed
+        The package a board runs: images that the content lacks are taken from it when their sha256 is the one
+        in the signed manifest.
+
+    Returns
+    -------
+    Package
+        Its `content` holds all images, whatever was sent.
+
+    Raises
+    ------
+    PackageMalformed, PackageTampered, SignatureUntrusted
+        When it is not a package signed by a trusted key, or lacks something.
+    """
+    what = "the package"
+    manifest_bytes, signature, files = _unpack(content, what)
+    signer = _signer(manifest_bytes, signature, trusted_keys, what)
+    manifest = _manifest(manifest_bytes, what)
+    for name, image in ({} if installed is None else installed.images).items():
+        expected = manifest.files.get(image_path(name))
+        if image_path(name) not in files and hashlib.sha256(image).hexdigest() == expected:
+            files[image_path(name)] = image
+    whole = zip_bytes({**files, _MANIFEST: manifest_bytes, _SIGNATURE: signature})
+    return _package(manifest_bytes, manifest, files, signer, whole, what, None)
+
+
+def _unpack(content: bytes, what: str) -> tuple[bytes, bytes, dict[str, bytes]]:
     if len(content) > MAXIMUM_PACKAGE_BYTES:
         raise PackageMalformed(
             f"{what} is larger than {MAXIMUM_PACKAGE_BYTES} bytes: it is no package of ours"
@@ -263,14 +281,24 @@ def read_package(
     manifest_bytes, signature = files.pop(_MANIFEST, None), files.pop(_SIGNATURE, None)
     if manifest_bytes is None or signature is None:
         raise PackageMalformed(f"{what} has no manifest or no signature: build it again with lumiwatch")
-    signer = _signer(manifest_bytes, signature, trusted_keys, what)
-    manifest = _manifest(manifest_bytes, what)
+    return manifest_bytes, signature, files
+
+
+def _package(
+    manifest_bytes: bytes,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    signer: str,
+    content: bytes,
+    what: str,
+    path: Path | None,
+) -> Package:
     _check_files(manifest, files, what)
     try:
-        model = FirmwareModel.from_npz_bytes(files[_MODEL])
+        model = read_model(files[_MODEL])
         golden_inputs = npy_array(files[_GOLDEN_INPUTS], f"{what}: {_GOLDEN_INPUTS}")
         golden_scores = npy_array(files[_GOLDEN_SCORES], f"{what}: {_GOLDEN_SCORES}")
-        image = files[_IMAGE]
+        images = {p.name: files[image_path(p.name)] for p in model.partitions()}
         memory = files[_MEMORY]
     except KeyError as error:
         raise PackageMalformed(f"{what} lacks {error.args[0]}: build it again") from error
@@ -283,22 +311,17 @@ def read_package(
         model=model,
         golden_inputs=_golden(golden_inputs, (manifest.golden_count, model.n_inputs), what).astype(np.int16),
         golden_scores=_golden(golden_scores, (manifest.golden_count,), what).astype(np.int64),
-        image=image,
-        sources={n.removeprefix(_SOURCES): c for n, c in files.items() if n.startswith(_SOURCES)},
+        images=images,
+        sources=_below(files, _SOURCES),
+        artefacts=_below(files, _ARTEFACTS),
         signed_by=signer,
         content=content,
         path=path,
     )
 
 
-def _precision(model: FirmwareModel) -> dict[str, str]:
-    stage = model.input_stage
-    found = {s.name: str(s.format) for s in model.segments()}
-    found["input.result"] = str(stage.result_format)
-    for layer in model.layers:
-        found[f"{layer.name}.result"] = str(layer.result_format)
-    found["score.result"] = str(model.score_stage.result_format)
-    return found
+def _below(files: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
 
 
 def _signer(manifest: bytes, signature: bytes, trusted_keys: Sequence[TrustedKey], what: str) -> str:
@@ -324,8 +347,6 @@ def _manifest(content: bytes, what: str) -> Manifest:
 
 
 def _check_files(manifest: Manifest, files: Mapping[str, bytes], what: str) -> None:
-    if missing := sorted(set(manifest.files) - set(files)):
-        raise PackageMalformed(f"{what} lacks {', '.join(missing[:3])}: get it again from its source")
     if extra := sorted(set(files) - set(manifest.files)):
         raise PackageTampered(f"{what} holds files nobody signed ({', '.join(extra[:3])}): do not use it")
     for name, content in files.items():
@@ -335,13 +356,18 @@ def _check_files(manifest: Manifest, files: Mapping[str, bytes], what: str) -> N
             )
 
 
-def _check_consistency(manifest: Manifest, model: FirmwareModel, memory: bytes, what: str) -> None:
+def _check_consistency(manifest: Manifest, model: Model, memory: bytes, what: str) -> None:
     same = (
         model.structure_hash == manifest.structure_hash
+        and model.shell_hash == manifest.shell_hash
         and model.weights_hash == manifest.weights_hash
         and model.contract_hash == manifest.contract_hash
         and model.name == manifest.name
         and model.input_names == manifest.input_names
+        and model.layout.constants == manifest.constants
+        and model.layout.part == manifest.part
+        and segments_of(model) == manifest.segments
+        and partitions_of(model) == manifest.partitions
         and memory == model.memory().astype("<i4").tobytes()
     )
     if not same:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 MAGIC = 0x4C4D5742
 """The letters LMWB."""
 
-VERSION = 1
+VERSION = 2
 """Version of this map."""
 
 HASH_WORDS = 8
@@ -36,9 +36,12 @@ class Register(IntEnum):
     N_WORDS = 0x04  # R
     ACTIVE_BANK_INDEX = 0x05  # R
     EPOCH = 0x06  # R
+    SCORE_SIGNED = 0x07  # R
+    PARTITIONS = 0x08  # R
     STRUCTURE_HASH = 0x10  # R, 8 words
     WEIGHTS_HASH = 0x18  # R, 8 words
     PACKAGE_ID = 0x20  # R, 8 words
+    SHELL_HASH = 0x28  # R, 8 words
     EVENTS_LOW = 0x30  # R
     EVENTS_HIGH = 0x31  # R
     ACCEPTS_LOW = 0x32  # R
@@ -46,6 +49,7 @@ class Register(IntEnum):
     SWITCHES = 0x34  # R
     BOOTS = 0x35  # R
     REFUSALS = 0x36  # R
+    REPLACEMENTS = 0x37  # R
     CONFIG_LOCK = 0x40  # RW
     CONFIG_RELEASE = 0x41  # W
     COMMAND = 0x42  # W
@@ -65,6 +69,17 @@ class Register(IntEnum):
     EVENT_OUT_COUNT = 0x84  # R
     EVENT_CAPACITY = 0x85  # R
     EVENT_WORDS = 0x86  # R
+    PARTITION_HASHES = 0x100  # R, 8 words for each of 16 partitions
+    SCRATCH = 0x200  # RW, 256 words
+
+
+TABLE_WORDS = Register.PARTITION_HASHES + 16 * HASH_WORDS
+"""Registers end here."""
+
+MAXIMUM_PARTITIONS = 16
+
+SCRATCH_WORDS = 256
+"""Memory without any effect, to try a connection with."""
 
 
 class BoardKind(IntEnum):
@@ -79,6 +94,8 @@ class Command(IntEnum):
 
     SWITCH = 1
     BOOT = 2
+    REPLACE = 3
+    COMMIT = 4
 
 
 class Result(IntEnum):
@@ -92,6 +109,8 @@ class Result(IntEnum):
     OFF_GRID = 5
     BAD_PACKAGE = 6
     BAD_IMAGE = 7
+    WRONG_SHELL = 8
+    FLASH_FAILED = 9
 
 
 RESULT_CURES = {
@@ -101,6 +120,8 @@ RESULT_CURES = {
     Result.BAD_CHECKSUM: "the bank does not hold what was sent: load it again",
     Result.OFF_GRID: "a word is outside its format: build the weights for this firmware's formats",
     Result.BAD_PACKAGE: "the package is damaged or not signed by a key the board trusts: check the package",
+    Result.WRONG_SHELL: "the partitions are for another static part: replace the whole firmware instead",
+    Result.FLASH_FAILED: "the flash cannot be written and a loss of power brings the old firmware: check it",
     Result.BAD_IMAGE: "the image does not run on the board: build it for this board",
 }
 """What each refusal means and what to do."""
@@ -153,6 +174,12 @@ def pack_answers(scores: npt.NDArray[np.int64], accepts: npt.NDArray[np.bool_]) 
     )
 
 
-def unpack_answers(words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Undo `pack_answers`: int64 scores and bool decisions."""
-    return (words & np.uint32(ACCEPT_BIT - 1)).astype(np.int64), words >= np.uint32(ACCEPT_BIT)
+def unpack_answers(
+    words: npt.NDArray[np.uint32], *, signed: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Undo `pack_answers`: int64 scores, with the sign in bit 30 if they have one, and bool decisions."""
+    scores = (words & np.uint32(ACCEPT_BIT - 1)).astype(np.int64)
+    if signed:
+        sign = 1 << (SCORE_BITS - 1)
+        scores = (scores ^ sign) - sign
+    return scores, words >= np.uint32(ACCEPT_BIT)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from hw.resources import Resources
+
 
 class StageReport(BaseModel):
     """One way of computing the scores, compared with the bit-accurate emulator.
@@ -25,6 +27,8 @@ class StageReport(BaseModel):
         Largest difference of a score, in its last bit.
     events_per_s
         Measured speed.
+    latency_cycles, interval_cycles
+        Clock cycles from an event in to its answer, and between two events; None when the stage has no clock.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +40,8 @@ class StageReport(BaseModel):
     mismatching_bits: int
     largest_error_lsb: float
     events_per_s: float
+    latency_cycles: int | None = None
+    interval_cycles: int | None = None
 
 
 class BenchReport(BaseModel):
@@ -49,6 +55,10 @@ class BenchReport(BaseModel):
         sha256 hex of the input codes.
     stages
         The oracle first.
+    resources
+        What the firmware takes of its device, by whoever knows.
+    absent
+        Stages that could not be compared, and why.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +68,8 @@ class BenchReport(BaseModel):
     weights_hash: str
     inputs_hash: str
     stages: tuple[StageReport, ...]
+    resources: tuple[Resources, ...] = ()
+    absent: dict[str, str] = {}
 
     @property
     def passed(self) -> bool:

@@ -21,6 +21,9 @@ INPUT_FORMAT = FixedFormat(16, 16)
 DIFFERENCE_FORMAT_GROWTH = 1
 """`x - offset` needs one bit more than the wider of the two."""
 
+MAXIMUM_SCORE_BITS = 31
+"""Score and decision share one 32-bit word of a board."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _RESERVED = frozenset({"input", "score"})
 
@@ -165,21 +168,29 @@ class ScoreStage:
     Parameters
     ----------
     kind
-        "sum_of_squares": the exact sum of the squared outputs, converted into `result_format`.
+        "sum_of_squares": the exact sum of the squared outputs; "logit": one of the outputs. Either is
+        converted into `result_format`.
     result_format
-        Format of score and threshold; at most 31 bits and unsigned or positive.
+        Format of score and threshold; at most 31 bits, signed or not.
     threshold_raw
         Raw threshold in `result_format`.
+    output
+        Which output of the last layer is the score (logit only), from 0.
     """
 
-    kind: Literal["sum_of_squares"]
+    kind: Literal["sum_of_squares", "logit"]
     result_format: FixedFormat
     threshold_raw: int
+    output: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind != "sum_of_squares":
-            raise ModelError(f"the score {self.kind!r} is unknown: use sum_of_squares")
-        if self.result_format.raw_maximum >= 1 << 31:
+        if self.kind not in ("sum_of_squares", "logit"):
+            raise ModelError(f"the score {self.kind!r} is unknown: use sum_of_squares or logit")
+        if self.output < 0 or (self.output and self.kind != "logit"):
+            raise ModelError(
+                f"output {self.output} of a {self.kind} score: count from 0, and only for a logit"
+            )
+        if self.result_format.width > MAXIMUM_SCORE_BITS:
             raise ModelError(f"the score format {self.result_format} exceeds the board's 31 bits: use fewer")
         threshold = np.array([self.threshold_raw])
         _parameters("score.threshold", threshold, self.result_format)

@@ -7,7 +7,7 @@ theirs under the entry point group `lumiwatch.toolchains`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,11 +16,21 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from hw.errors import ToolchainUnknown
+from hw.errors import ToolchainError, ToolchainUnknown
+from hw.layout import Layout
+from hw.models import Model, network_of
 from hw.network import FirmwareModel
+from hw.resources import Resources
 
 ENTRY_POINT_GROUP = "lumiwatch.toolchains"
-_BUILT_IN = {"hls4ml": "hw.toolchains.hls4ml:Hls4mlToolchain"}
+_BUILT_IN = {
+    "lumiwatch-rtl": "hw.toolchains.rtl:RtlToolchain",
+    "hls4ml": "hw.toolchains.hls4ml:Hls4mlToolchain",
+    "da4ml": "hw.toolchains.da4ml:Da4mlToolchain",
+    "conifer": "hw.toolchains.conifer:ConiferToolchain",
+    "finn": "hw.toolchains.finn:FinnToolchain",
+    "vitis_ai": "hw.toolchains.vitis_ai:VitisAiToolchain",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +60,43 @@ class Project:
     ----------
     folder
         Where they are.
-    structure_hash
-        Of the model they were generated from; parameter values do not enter them.
+    model
+        What they were generated from, with the toolchain's layout. Of its parameters only the constants are
+        in the sources.
     """
 
     folder: Path
-    structure_hash: str
+    model: Model
+
+    @property
+    def network(self) -> FirmwareModel:
+        """The model, when it is a network; raises `ModelError` when it is none."""
+        return network_of(self.model)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A built image.
+    """A built firmware.
 
     Parameters
     ----------
-    path
-        The image file.
-    sha256
-        Of its content.
-    structure_hash
-        The structure it computes.
+    parts
+        The image file of every partition, by its name.
     seconds
         Wall time of the build.
     sources
         The sources it was built from, by path, as they go into a package.
+    artefacts
+        What else was made, by path, e.g. bitstreams.
+    resources
+        What the firmware takes of its device, by whoever knows.
     """
 
-    path: Path
-    sha256: str
-    structure_hash: str
+    parts: Mapping[str, Path]
     seconds: float
     sources: Mapping[str, bytes] = field(repr=False)
+    artefacts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    resources: tuple[Resources, ...] = ()
 
 
 class Scorer(Protocol):
@@ -92,7 +108,7 @@ class Scorer(Protocol):
 
 
 class Toolchain(Protocol):
-    """Turns a firmware model into an image whose parameters live in run-time memory."""
+    """Turns a firmware model into an image. Writing the package is the same for all: `hw.package`."""
 
     @property
     def name(self) -> str:
@@ -103,8 +119,34 @@ class Toolchain(Protocol):
         """Say whether this toolchain works here; never raises."""
         ...
 
-    def generate(self, model: FirmwareModel, folder: Path) -> Project:
-        """Write the firmware sources of a model's structure into an empty or new folder."""
+    def layout(self, model: Model) -> Layout:
+        """Decide how the firmware holds a model: which parameters are constants, where partitions begin.
+
+        Raises
+        ------
+        ToolchainError
+            When the toolchain cannot make this model; the message names layer and format.
+        """
+        ...
+
+    def generate(self, model: Model, folder: Path) -> Project:
+        """Write the firmware sources of a model that has this toolchain's layout into an empty or new folder.
+
+        Raises
+        ------
+        ToolchainError
+            When the folder is not empty or the model cannot be made.
+        """
+        ...
+
+    def estimate(self, project: Project) -> Resources:
+        """Say what the firmware takes of its device, without building it, and how that was found.
+
+        Raises
+        ------
+        ToolchainError
+            When the toolchain does not know; `ToolchainAbsent` when a tool is missing.
+        """
         ...
 
     def build(self, project: Project) -> Image:
@@ -113,13 +155,36 @@ class Toolchain(Protocol):
         Raises
         ------
         ToolchainError
-            When it cannot be built; `CompilerMissing` when there is no compiler.
+            When it cannot be built; `CompilerMissing` when there is no compiler, `ToolchainAbsent` when a
+            vendor's tool is not here (the project is complete, the error names the commands).
         """
         ...
 
-    def emulate(self, image: Path, model: FirmwareModel) -> Scorer:
-        """Give the image running on this machine with the model's parameters in its memory."""
+    def emulate(self, parts: Mapping[str, Path], model: Model) -> Scorer:
+        """Give the images running on this machine with the model's parameters in their memory."""
         ...
+
+
+def laid_out(model: Model, toolchain: Toolchain) -> Model:
+    """Give the model as a toolchain's firmware holds it; raises as `Toolchain.layout` does."""
+    return replace(model, layout=toolchain.layout(model))
+
+
+def check_project(toolchain: Toolchain, model: Model, folder: Path) -> None:
+    """Make sure that a toolchain may write the sources of a model into a folder.
+
+    Raises
+    ------
+    ToolchainError
+        When the model has another layout than the toolchain's, or the folder is not empty.
+    """
+    if model.layout != toolchain.layout(model):
+        raise ToolchainError(
+            f"model {model.name} is laid out for {model.layout.toolchain or 'no toolchain'}: "
+            f"give it the layout of {toolchain.name} first"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise ToolchainError(f"{folder} is not empty: give a new folder for the firmware sources")
 
 
 def toolchain_names() -> tuple[str, ...]:

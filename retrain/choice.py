@@ -188,13 +188,13 @@ def difference(old: FirmwareModel, new: FirmwareModel) -> tuple[list[str], int]:
     EncoderMismatch
         When the structures differ.
     """
-    if old.structure_hash != new.structure_hash:
+    if old.shell_hash != new.shell_hash or old.parameter_segments() != new.parameter_segments():
         raise EncoderMismatch(
             f"the candidate of {old.name} has another structure than the firmware: "
             "a strategy may change words only"
         )
-    changed = old.memory() != new.memory()
-    names = [segment.name for segment in old.segments() if bool(changed[segment.start : segment.stop].any())]
+    changed = old.parameters() != new.parameters()
+    names = [s.name for s in old.parameter_segments() if bool(changed[s.start : s.stop].any())]
     return names, int(np.count_nonzero(changed))
 
 

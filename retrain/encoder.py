@@ -197,7 +197,7 @@ def with_segments_of(model: FirmwareModel, encoder: AnomalyEncoder, segments: Se
     EncoderMismatch
         When the encoder has no such parameter or holds NaN.
     """
-    memory = model.memory().copy()
+    words = model.parameters().copy()
     parameters = _parameters(encoder)
     for name in segments:
         if name not in parameters:
@@ -206,8 +206,8 @@ def with_segments_of(model: FirmwareModel, encoder: AnomalyEncoder, segments: Se
         if not np.isfinite(values).all():
             raise EncoderMismatch(f"'{name}' holds NaN or infinity: lower the learning rate and train again")
         segment = model.segment(name)
-        memory[segment.start : segment.stop] = _saturated(values, segment.format)
-    return model.with_memory(memory)
+        words[segment.start : segment.stop] = _saturated(values, segment.format)
+    return model.with_parameters(words)
 
 
 def _parameters(encoder: AnomalyEncoder) -> dict[str, npt.NDArray[np.float64]]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hw.archive import write_atomically
 from hw.errors import HardwareError
+from hw.models import network_of, read_model
 from hw.network import FirmwareModel
 from retrain.choice import Choice, StrategyOutcome, choose
 from retrain.errors import JobError, RetrainError
@@ -297,7 +298,7 @@ def _dataset(paths: Sequence[Path]) -> Dataset:
 
 def _read_model(path: Path) -> FirmwareModel:
     try:
-        return FirmwareModel.from_npz_bytes(path.read_bytes())
+        return network_of(read_model(path.read_bytes()))
     except OSError as error:
         raise JobError(f"{path}: cannot read this model ({error.strerror}): check the path") from error
 

@@ -208,9 +208,9 @@ def with_accept_rate(
             f"no threshold accepts {target:.2%} of the events (closest {rate:.2%}): the score hardly varies; "
             "train longer or with a smaller beta"
         )
-    memory = model.memory().copy()
-    memory[model.segment("score.threshold").start] = threshold
-    return model.with_memory(memory), rate
+    words = model.parameters().copy()
+    words[model.segment("score.threshold").start] = threshold
+    return model.with_parameters(words), rate
 
 
 @contextmanager

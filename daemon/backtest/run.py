@@ -20,8 +20,7 @@ from daemon.references.commissioning import load_dataset
 from daemon.responses.board_work import package_path
 from daemon.site.keys import site_trusted_keys
 from daemon.site.settings import Site, SiteModel
-from hw.emulator import Emulator
-from hw.network import FirmwareModel
+from hw.models import AnyEmulator, Model, emulator_of
 from hw.package import Package, open_package
 from streams.backtest.source import DatasetSource
 from streams.counting.codec import decode_summary
@@ -51,16 +50,16 @@ class Drawing:
 class EmulatedScore:
     """Scores and decisions as the firmware would give them; it can be sent to other processes."""
 
-    model: FirmwareModel
+    model: Model
 
     @cached_property
-    def _emulator(self) -> Emulator:
-        return Emulator(self.model)
+    def _emulator(self) -> AnyEmulator:
+        return emulator_of(self.model)
 
     def __call__(self, inputs: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Return scores and decisions of events, int16 of shape (n_events, n_inputs)."""
         scores = self._emulator.scores(inputs)
-        return scores.astype(np.int32), scores > self.model.score_stage.threshold_raw
+        return scores.astype(np.int32), scores > self.model.threshold_raw
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the emulator behind: another process makes its own."""

@@ -25,10 +25,11 @@ from daemon.responses.board_work import board_address
 from daemon.site.keys import ensure_keys, site_trusted_keys
 from daemon.site.settings import load_site
 from daemon.store.queries import firmware_model
+from hw import bench_page
 from hw import plan as plans
 from hw.boards.ipbus import IPbusBoard
 from hw.job import BenchSpec
-from hw.package import open_package
+from hw.package import image_sizes, open_package
 
 app = typer.Typer(no_args_is_help=True, help="Firmware packages and boards.")
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="Firmware package (.lwpkg).")]
@@ -109,26 +110,42 @@ def bench(
     package: PackageArgument,
     site: SiteOption = DEFAULT_SITE,
     board: Annotated[str | None, typer.Option(help="host:port of a board that runs the package.")] = None,
+    toolchain: Annotated[
+        list[str] | None, typer.Option(help="Build the same model with this one too; may be repeated.")
+    ] = None,
+    torch: Annotated[bool, typer.Option(help="Evaluate it in torch too, with and without its grid.")] = True,
+    recorded: Annotated[Path | None, typer.Option(help="Recorded int16 events (.npy).")] = None,
     events: Annotated[int, typer.Option(help="How many.", min=1, max=1_000_000)] = 20_000,
+    page: Annotated[Path | None, typer.Option(help="Write the result as a page (.html).")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the result as a picture (.png, .svg).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare emulator, image and, if named, the board, bit by bit; exit code 1 if any bit differs."""
+    """Compare emulator, images, torch and, if named, the board bit by bit; exit code 1 if any bit differs."""
     from daemon.references.commissioning import Commissioning
 
     loaded = load_site(site)
     ensure_keys(loaded)
-    spec = BenchSpec(package=package, trusted_keys=loaded.trusted_keys_dir, board=board, events=events)
+    spec = BenchSpec(
+        package=package,
+        trusted_keys=loaded.trusted_keys_dir,
+        board=board,
+        toolchains=tuple(toolchain or ()),
+        torch=torch,
+        inputs=recorded,
+        events=events,
+    )
     with progress("bench") as report:
         result = Commissioning(loaded).bench(spec, report)
+    if page is not None:
+        bench_page.write_page(result.bench, page)
+    if picture is not None:
+        bench_page.write_picture(result.bench, picture)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        rows = [
-            (s.name, s.events, s.mismatching_events, s.mismatching_bits, f"{s.events_per_s:,.0f}")
-            for s in result.bench.stages
-        ]
-        columns = ("stage", "events", "different events", "different bits", "events/s")
-        print_table(f"bench of {result.package_id[:12]}", columns, rows)
+        print_table(f"bench of {result.package_id[:12]}", bench_page.COLUMNS, bench_page.rows(result.bench))
+        for name, reason in result.bench.absent.items():
+            out.print(f"not compared: {name}: {reason}")
     if not result.passed:
         raise CheckFailed("the bench did not pass: do not load this package")
 
@@ -145,7 +162,7 @@ def plan(
     ensure_keys(loaded)
     keys = site_trusted_keys(loaded)
     target = open_package(new, keys)
-    found = plans.plan(open_package(current, keys).model, target.model, image_bytes=len(target.image))
+    found = plans.plan(open_package(current, keys).model, target.model, image_bytes=image_sizes(target))
     facts = {name: str(value) for name, value in asdict(found).items()}
     if as_json:
         print_json(facts)

@@ -4,7 +4,6 @@ Opens the file only with a trusted signature, and shows what the manifest says.
 """
 
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import quote
 
 from nicegui import run, ui
@@ -19,12 +18,11 @@ from daemon.process.services import Services
 from daemon.responses.board_work import package_path
 from daemon.site.keys import site_trusted_keys
 from daemon.store import room_queries, views
+from hw import bench_page
 from hw.errors import HardwareError
 from hw.package import Package, open_package
 from hw.records import PackageRecord
-from hw.report import BenchReport, StageReport
-
-_ORACLE: Final = "oracle"
+from hw.report import BenchReport
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,9 @@ def _facts(found: Found) -> list[tuple[str, str]]:
         ("signed with", found.package.signed_by),
         ("precision", ", ".join(f"{name} {value}" for name, value in sorted(manifest.precision.items()))),
         ("weight memory", words),
+        ("constants", ", ".join(manifest.constants) or "none"),
+        ("partitions", ", ".join(f"{p.name} ({', '.join(p.layers)})" for p in manifest.partitions)),
+        ("static part", manifest.shell_hash),
         ("golden vectors", f"{manifest.golden_count:,}"),
         ("size", f"{len(found.package.content):,} bytes"),
     ]
@@ -151,29 +152,8 @@ def _benches(found: Found) -> None:
 def bench_table(report: BenchReport) -> None:
     """Show a bench: one row per way of computing the scores."""
     badge(PROVEN if report.passed else UNPROVEN)
-    table(
-        (
-            "stage",
-            "events",
-            "events that differ",
-            "bits that differ",
-            "largest error",
-            "events per second",
-            "",
-        ),
-        [_stage(stage, oracle=place == 0) for place, stage in enumerate(report.stages)],
-    )
-
-
-def _stage(stage: StageReport, *, oracle: bool) -> tuple[str, ...]:
-    role = _ORACLE if oracle else "must agree" if stage.binding else "for information"
-    bits = f"{stage.mismatching_bits:,}" if stage.binding else "not counted"
-    return (
-        stage.name,
-        f"{stage.events:,}",
-        f"{stage.mismatching_events:,}",
-        bits,
-        f"{stage.largest_error_lsb:.3g} LSB",
-        f"{stage.events_per_s:,.0f}",
-        role,
-    )
+    table(bench_page.COLUMNS, bench_page.rows(report))
+    for name, reason in report.absent.items():
+        ui.label(f"not compared: {name}: {reason}").classes("lw-muted")
+    if report.resources:
+        table(bench_page.RESOURCE_COLUMNS, bench_page.resource_rows(report))

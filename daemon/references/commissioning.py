@@ -26,10 +26,11 @@ from daemon.responses.jobs import adopt_package, run_job
 from daemon.site.keys import ensure_keys
 from daemon.site.settings import Site, SiteModel
 from daemon.store.database import open_database, transaction
-from hw.emulator import Emulator
 from hw.errors import ToolchainError
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
-from hw.package import Lineage, Package
+from hw.manifest import Lineage
+from hw.models import emulator_of
+from hw.package import Package
 from hw.toolchain import find_toolchain
 from retrain.job import TrainJob, TrainResult
 from retrain.records import TrainingRow, record_result
@@ -245,7 +246,7 @@ class Commissioning:
             Too few lumisections, or data of another contract.
         """
         check_resampling(resampling)
-        emulator = Emulator(package.model)
+        emulator = emulator_of(package.model)
         summaries: list[Summary] = []
         for lumisection in range(1, resampling.lumisections + 1):
             inputs = lumisection_events(
@@ -340,6 +341,6 @@ def _offline_batch(
         simulated=True,
         inputs=inputs,
         score=scores.astype(np.int32),
-        accept=scores > package.model.score_stage.threshold_raw,
+        accept=scores > package.model.threshold_raw,
         input_names=model.contract.input_names,
     )

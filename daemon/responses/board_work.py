@@ -133,6 +133,7 @@ class BoardWork:
                 "events": counters.events,
                 "accepts": counters.accepts,
                 "switches": counters.switches,
+                "replacements": counters.replacements,
                 "boots": counters.boots,
                 "refusals": counters.refusals,
             },
@@ -165,7 +166,7 @@ class BoardWork:
                 board,
                 site_trusted_keys(self._site),
                 contract_hash=self._site.models[model].contract.hash,
-                allow_boot=plan_kind in {PlanKind.FULL.value, PlanKind.PARTIAL.value},
+                approved=PlanKind(plan_kind),
                 previous=previous,
             )
         self._record(report, operator)

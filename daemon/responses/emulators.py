@@ -26,8 +26,8 @@ from daemon.errors import DaemonError
 from daemon.responses.board_work import package_path
 from daemon.site.keys import site_trusted_keys
 from daemon.site.settings import Site
-from hw.emulator import Emulator
 from hw.errors import HardwareError
+from hw.models import AnyEmulator, emulator_of
 from hw.package import open_package
 from streams.integrity import EmulatedOutput
 
@@ -45,7 +45,7 @@ _PACKAGE_ID: Final = re.compile(r"[0-9a-f]{64}\Z")
 class _Entry:
     """A package: its emulator, or since when it cannot be used; neither while it is loaded."""
 
-    emulator: Emulator | None = None
+    emulator: AnyEmulator | None = None
     failed_s: float | None = None
 
 
@@ -76,13 +76,13 @@ class SiteEmulators:
         if emulator is None or inputs.shape[1] != emulator.model.n_inputs:
             return None
         scores = emulator.scores(inputs)
-        return EmulatedOutput(scores, scores > emulator.model.score_stage.threshold_raw)
+        return EmulatedOutput(scores, scores > emulator.model.threshold_raw)
 
     def wait_loaded(self) -> None:
         """Wait until everything that was asked for so far is loaded, or found unusable."""
         self._loader.submit(lambda: None).result()
 
-    def _emulator(self, package: str) -> Emulator | None:
+    def _emulator(self, package: str) -> AnyEmulator | None:
         with self._lock:
             entry = self._known.get(package)
             if entry is not None:
@@ -108,13 +108,13 @@ class SiteEmulators:
         with self._lock:
             self._remember(package, entry)
 
-    def _open(self, package: str) -> Emulator:
+    def _open(self, package: str) -> AnyEmulator:
         if not _PACKAGE_ID.match(package):  # it becomes a file's name
             raise DaemonError("its identity is no sha256: the source must send the package's own")
         found = open_package(package_path(self._engine, self._site, package), site_trusted_keys(self._site))
         if found.id != package:
             raise DaemonError(f"the file holds package {found.short_id}: put the right one into its place")
-        return Emulator(found.model)
+        return emulator_of(found.model)
 
     def _remember(self, package: str, entry: _Entry) -> None:
         self._known[package] = entry

@@ -25,7 +25,8 @@ from daemon.site.settings import Site
 from daemon.store.views import BoardStatus
 from hw.archive import write_atomically
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
-from hw.package import Lineage, Package, open_package
+from hw.manifest import Lineage
+from hw.package import Package, image_sizes, open_package
 from hw.plan import PlanKind, plan
 from hw.report import BenchReport
 from streams.conditions import decode_conditions
@@ -145,7 +146,7 @@ class Workbench:
             stopping=self._stopping,
         )
         package = adopt_package(self._engine, self._site, result, now=self._clock())
-        way = plan(previous.model, package.model, image_bytes=len(package.content))
+        way = plan(previous.model, package.model, image_bytes=image_sizes(package))
         how = "image used again" if result.reused_image else f"compiled in {result.build_s:.1f} s"
         return Built(
             package_id=package.id,
@@ -161,6 +162,8 @@ class Workbench:
                 "transfer_bytes": way.transfer_bytes,
                 "dead_time_s": way.dead_time_s,
                 "dead_time_source": way.dead_time_source,
+                "changed_partitions": list(way.changed_partitions),
+                "lost": way.lost,
                 "bench": result.bench.model_dump(mode="json"),
             },
         )

@@ -1,4 +1,4 @@
-"""The emulated board behind its wire: registers, two weight banks, event FIFOs and the compiled image.
+"""The emulated board behind its wire: registers, locks and FIFOs in front of the fabric that computes.
 
 It stands for firmware and refuses what firmware must refuse; every package is verified here, whoever sent it.
 Refuses to know sockets.
@@ -6,28 +6,26 @@ Refuses to know sockets.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import tempfile
+import random
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hw.boards.fabric import Configuration, Fabric
+from hw.boards.flash import Flash
 from hw.boards.lease import Lease
-from hw.csim import CSim
-from hw.errors import HardwareError, OffGridError, PackageError
-from hw.network import FirmwareModel
-from hw.package import MAXIMUM_PACKAGE_BYTES, Package, read_package
+from hw.errors import HardwareError, ImageError, PackageError
+from hw.package import MAXIMUM_PACKAGE_BYTES, Package, read_board_content
 from hw.registers import (
     ACTIVE_BANK,
     HASH_WORDS,
     INACTIVE_BANK,
     MAGIC,
+    SCRATCH_WORDS,
+    TABLE_WORDS,
     VERSION,
     BoardKind,
     Command,
@@ -55,31 +53,26 @@ class BusError(Exception):
     """The address cannot be read or written now."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Firmware:
-    """A booted package."""
-
-    package_id: str
-    model: FirmwareModel
-    image: CSim
-
-
 class Device:
     """One emulated board.
 
     Parameters
     ----------
     package
-        What it boots first.
+        What it boots first; with a flash, what it boots while nothing is stored there.
     trusted_keys
         Whose packages it accepts later.
     clock
         Monotonic seconds, for the leases of the locks.
+    flash
+        What it starts with, and where COMMIT stores; left out, it forgets everything when it ends.
 
     Raises
     ------
     ImageError
-        When the package's image does not run here.
+        When the image does not run here, or a first one fails its own golden vectors.
+    FlashDamaged
+        When what is stored cannot be used.
     """
 
     def __init__(
@@ -88,9 +81,11 @@ class Device:
         trusted_keys: Sequence[TrustedKey],
         *,
         clock: Callable[[], float] = time.monotonic,
+        flash: Flash | None = None,
     ) -> None:
         self._trusted_keys = tuple(trusted_keys)
-        self._counts = {"events": 0, "accepts": 0, "switches": 0, "boots": 0, "refusals": 0}
+        counted = ("events", "accepts", "switches", "replacements", "boots", "refusals")
+        self._counts = dict.fromkeys(counted, 0)
         self._epoch = 0
         self._result = Result.NONE
         self._requests = np.zeros(3 * HASH_WORDS, dtype=np.uint32)
@@ -101,7 +96,14 @@ class Device:
         self._answers: Words = np.empty(0, dtype=np.uint32)
         self._config = Lease(LEASE_S, clock)
         self._events = Lease(LEASE_S, clock)
-        self._start(package)
+        self._scratch = np.zeros(SCRATCH_WORDS, dtype=np.uint32)
+        self._flash = flash
+        stored = None if flash is None else flash.load(self._trusted_keys)
+        self._start(stored or Configuration.of(package))
+        if flash is not None and stored is None:
+            if not self._fabric.proves_itself():
+                raise ImageError(f"package {package.short_id} fails its own golden vectors: build it again")
+            flash.store(Configuration.of(package))
 
     def read(self, address: int, count: int) -> Words:
         """Read consecutive words.
@@ -111,13 +113,10 @@ class Device:
         BusError
             When there is nothing at one of the addresses.
         """
-        for base, bank in ((INACTIVE_BANK, 1 - self._active), (ACTIVE_BANK, self._active)):
-            if base <= address < base + self._firmware.model.n_words:
-                start = address - base
-                if start + count > self._firmware.model.n_words:
-                    raise BusError
-                return self._banks[bank][start : start + count].view(np.uint32)
-        if address + count > Register.EVENT_WORDS + 1:
+        memory = self._memory(address, count)
+        if memory is not None:
+            return memory.copy()
+        if address + count > TABLE_WORDS:
             raise BusError
         if address <= Register.EVENT_OUT_COUNT < address + count:
             self._process()
@@ -142,11 +141,11 @@ class Device:
         BusError
             When an address is read only, unknown, or its lock is not held.
         """
-        if INACTIVE_BANK <= address < INACTIVE_BANK + self._firmware.model.n_words:
-            start = address - INACTIVE_BANK
-            if start + len(words) > self._firmware.model.n_words or not self._config.refresh():
+        memory = self._memory(address, len(words))
+        if memory is not None:
+            if address >= ACTIVE_BANK or (address >= INACTIVE_BANK and not self._config.refresh()):
                 raise BusError
-            self._banks[1 - self._active][start : start + len(words)] = words.view(np.int32)
+            memory[:] = words
             return
         first, last = Register.REQUEST_STRUCTURE_HASH, Register.REQUEST_PACKAGE_ID + HASH_WORDS
         if first <= address and address + len(words) <= last:
@@ -160,7 +159,7 @@ class Device:
     def write_fifo(self, address: int, words: Words) -> None:
         """Write every word to one address."""
         if address == Register.EVENT_IN:
-            limit = EVENT_CAPACITY * words_per_event(self._firmware.model.n_inputs)
+            limit = EVENT_CAPACITY * words_per_event(self._fabric.model.n_inputs)
             if not self._events.refresh() or sum(map(len, self._events_in)) + len(words) > limit:
                 raise BusError
             self._events_in.append(words)
@@ -173,47 +172,62 @@ class Device:
             for word in words:
                 self._write_register(address, int(word))
 
-    def _start(self, package: Package) -> None:
-        """Make a verified package the running firmware; on failure nothing changes."""
-        model = package.model
-        with tempfile.TemporaryDirectory(prefix="lumiwatch-board-") as folder:
-            path = Path(folder) / "image.so"
-            path.write_bytes(package.image)
-            # once it is mapped the file is not needed: nothing is left behind, however the board ends
-            image = CSim(path, model.n_inputs, model.n_words, model.structure_hash)
-        self._firmware = _Firmware(package.id, model, image)
-        self._identities = [(package.id, model.weights_hash)] * 2
-        self._banks = [model.memory(), model.memory()]
-        self._active = 0
+    def flip_bit(self, choice: random.Random) -> None:
+        """Flip one bit of the weight memory, behind everybody's back."""
+        self._fabric.flip_bit(choice)
+
+    def _memory(self, address: int, count: int) -> Words | None:
+        """Give the part of a bank or of the scratch memory that is meant; None for any other address."""
+        banks, active = self._fabric.banks, self._fabric.active
+        for base, memory in (
+            (int(Register.SCRATCH), self._scratch),
+            (INACTIVE_BANK, banks[1 - active].view(np.uint32)),
+            (ACTIVE_BANK, banks[active].view(np.uint32)),
+        ):
+            if base <= address < base + len(memory):
+                if address - base + count > len(memory):
+                    raise BusError
+                return memory[address - base : address - base + count]
+        return None
+
+    def _start(self, configuration: Configuration) -> None:
+        """Make a verified configuration the running firmware; on failure nothing changes."""
+        self._fabric = Fabric(configuration)
         self._epoch += 1
         self._events_in = []
 
     def _table(self) -> Words:
         """Give the content of every register below the banks; what cannot be read is zero."""
-        table = np.zeros(Register.EVENT_WORDS + 1, dtype=np.uint32)
+        table = np.zeros(TABLE_WORDS, dtype=np.uint32)
         for register, value in self._plain_registers().items():
             table[register] = value
-        package_id, weights_hash = self._identities[self._active]
-        for register, digest in (
-            (Register.STRUCTURE_HASH, self._firmware.model.structure_hash),
-            (Register.WEIGHTS_HASH, weights_hash),
-            (Register.PACKAGE_ID, package_id),
-        ):
-            table[register : register + HASH_WORDS] = words_of_hash(digest)
-        first = Register.REQUEST_STRUCTURE_HASH
-        table[first : first + len(self._requests)] = self._requests
+        package_id, weights_hash = self._fabric.identities[self._fabric.active]
+        model = self._fabric.model
+        digests = [
+            (int(Register.SHELL_HASH), model.shell_hash),
+            (int(Register.STRUCTURE_HASH), model.structure_hash),
+            (int(Register.WEIGHTS_HASH), weights_hash),
+            (int(Register.PACKAGE_ID), package_id),
+        ]
+        first = Register.PARTITION_HASHES
+        digests += [(first + HASH_WORDS * p.index, p.structure_hash) for p in model.partitions()]
+        for place, digest in digests:
+            table[place : place + HASH_WORDS] = words_of_hash(digest)
+        table[Register.REQUEST_STRUCTURE_HASH :][: len(self._requests)] = self._requests
         return table
 
     def _plain_registers(self) -> dict[Register, int]:
-        model, counts = self._firmware.model, self._counts
+        model, counts = self._fabric.model, self._counts
         return {
             Register.MAGIC: MAGIC,
             Register.VERSION: VERSION,
             Register.BOARD_KIND: BoardKind.EMULATED,
             Register.N_INPUTS: model.n_inputs,
             Register.N_WORDS: model.n_words,
-            Register.ACTIVE_BANK_INDEX: self._active,
+            Register.ACTIVE_BANK_INDEX: self._fabric.active,
             Register.EPOCH: self._epoch & 0xFFFF_FFFF,
+            Register.SCORE_SIGNED: int(model.score_format.signed),
+            Register.PARTITIONS: len(model.partitions()),
             Register.EVENTS_LOW: counts["events"] & 0xFFFF_FFFF,
             Register.EVENTS_HIGH: counts["events"] >> 32,
             Register.ACCEPTS_LOW: counts["accepts"] & 0xFFFF_FFFF,
@@ -221,6 +235,7 @@ class Device:
             Register.SWITCHES: counts["switches"],
             Register.BOOTS: counts["boots"],
             Register.REFUSALS: counts["refusals"],
+            Register.REPLACEMENTS: counts["replacements"],
             Register.CONFIG_LOCK: self._config.holder,
             Register.RESULT: self._result,
             Register.REQUEST_CRC: self._request_crc,
@@ -265,8 +280,10 @@ class Device:
         self._process()  # what is queued was sent to the old firmware
         if word == Command.SWITCH:
             self._result = self._switch()
-        elif word == Command.BOOT:
-            self._result = self._boot()
+        elif word in (Command.BOOT, Command.REPLACE):
+            self._result = self._configure_fabric(whole=word == Command.BOOT)
+        elif word == Command.COMMIT:
+            self._result = self._commit()
         else:
             self._result = Result.UNKNOWN_COMMAND
         if self._result is not Result.DONE:
@@ -275,38 +292,46 @@ class Device:
 
     def _switch(self) -> Result:
         structure, weights, package = (hash_of_words(part) for part in np.split(self._requests, 3))
-        bank = self._banks[1 - self._active]
-        if structure != self._firmware.model.structure_hash:
-            return Result.WRONG_STRUCTURE
-        if zlib.crc32(bank.astype(">i4").tobytes()) != self._request_crc:
-            return Result.BAD_CHECKSUM
-        if hashlib.sha256(bank.astype("<i4").tobytes()).hexdigest() != weights:
+        result = self._fabric.switch(
+            structure_hash=structure, weights_hash=weights, package_id=package, crc=self._request_crc
+        )
+        if result is Result.DONE:
+            self._epoch += 1
+            self._counts["switches"] += 1
+        return result
+
+    def _commit(self) -> Result:
+        """Store what runs, so that it runs again after a loss of power."""
+        configuration = self._fabric.configuration()
+        if configuration is None:
             return Result.BAD_CHECKSUM
         try:
-            self._firmware.model.with_memory(bank)
-        except OffGridError as error:
-            _log.warning("%s", error)
-            return Result.OFF_GRID
-        self._active = 1 - self._active
-        self._identities[self._active] = (package, weights)
-        self._epoch += 1
-        self._counts["switches"] += 1
+            if self._flash is not None:
+                self._flash.store(configuration)
+        except OSError as error:
+            _log.warning("flash: %s", error)
+            return Result.FLASH_FAILED
         return Result.DONE
 
-    def _boot(self) -> Result:
+    def _configure_fabric(self, *, whole: bool) -> Result:
+        """Start the package that was sent: all of it, or partitions of it beside those that run."""
         content = np.concatenate([np.empty(0, np.uint32), *self._boot_data]).astype(">u4").tobytes()
         length, self._boot_data = self._boot_length, []
         if not len(content) - 4 < length <= len(content):
             return Result.BAD_PACKAGE
+        running = None if whole else self._fabric.package
         try:
-            self._start(read_package(content[:length], self._trusted_keys))
+            package = read_board_content(content[:length], self._trusted_keys, installed=running)
+            if running is not None and package.model.shell_hash != running.model.shell_hash:
+                return Result.WRONG_SHELL
+            self._start(Configuration.of(package))
         except PackageError as error:
             _log.warning("%s", error)
             return Result.BAD_PACKAGE
         except HardwareError as error:
             _log.warning("%s", error)
             return Result.BAD_IMAGE
-        self._counts["boots"] += 1
+        self._counts["boots" if whole else "replacements"] += 1
         return Result.DONE
 
     def _process(self) -> None:
@@ -314,13 +339,13 @@ class Device:
         if not self._events_in:
             return
         waiting = np.concatenate(self._events_in)
-        size = words_per_event(self._firmware.model.n_inputs)
+        size = words_per_event(self._fabric.model.n_inputs)
         whole = min(len(waiting) // size, EVENT_CAPACITY - len(self._answers)) * size
         self._events_in = [waiting[whole:]] if whole < len(waiting) else []
         if not whole:
             return
-        inputs = unpack_events(waiting[:whole], self._firmware.model.n_inputs)
-        scores, accepts = self._firmware.image.run(inputs, self._banks[self._active])
+        inputs = unpack_events(waiting[:whole], self._fabric.model.n_inputs)
+        scores, accepts = self._fabric.run(inputs)
         self._answers = np.concatenate([self._answers, pack_answers(scores, accepts)])
         self._counts["events"] += len(scores)
         self._counts["accepts"] += int(accepts.sum())

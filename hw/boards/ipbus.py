@@ -5,55 +5,51 @@ Refuses to know whether it is hardware or emulated, and which package is good fo
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import secrets
-import threading
-import time
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
-import numpy.typing as npt
 
-from hw.board import BoardCounters, BoardIdentity, ProcessedEvents
-from hw.errors import BoardBusy, BoardError, BoardRefused, BoardUnreachable
+from hw.boards.bus import NO_WORDS, Access, Words
+from hw.boards.register_board import RegisterBoard
 from hw.ipbus import Request
-from hw.ipbus_client import IPbusClient, read, write, write_fifo
-from hw.registers import (
-    ACTIVE_BANK,
-    HASH_WORDS,
-    INACTIVE_BANK,
-    MAGIC,
-    RESULT_CURES,
-    VERSION,
-    BoardKind,
-    Command,
-    Register,
-    Result,
-    hash_of_words,
-    pack_events,
-    unpack_answers,
-    words_of_hash,
-    words_per_event,
-)
-
-_log = logging.getLogger(__name__)
-
-_LOCK_TIMEOUT_S = 15.0
-_POLL_S = 0.002
-_REPEATS = 3
-_IDENTITY_WORDS = Register.REFUSALS + 1
+from hw.ipbus_client import IPbusClient, read, read_fifo, write, write_fifo
 
 
-class IPbusBoard:
-    """A board at `host:port`.
+class IPbusBus:
+    """Registers behind IPbus.
 
     Parameters
     ----------
     address
-        Where it listens.
+        `host:port`, `tcp://host:port` or `udp://host:port`.
+    timeout_s
+        Longest time to wait for an answer.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self._client = IPbusClient(address, timeout_s=timeout_s)
+
+    @property
+    def address(self) -> str:
+        """Where the board is."""
+        return self._client.address
+
+    def run(self, *accesses: Access) -> list[Words]:
+        """Do accesses in order, all of them under way at once, and give what each of them read."""
+        requests = [_requests(access) for access in accesses]
+        replies = iter(self._client.dispatch([request for each in requests for request in each]))
+        return [np.concatenate([NO_WORDS, *(next(replies).words for _ in each)]) for each in requests]
+
+    def close(self) -> None:
+        """End the connection; the next call connects again."""
+        self._client.close()
+
+
+class IPbusBoard(RegisterBoard):
+    """A board behind IPbus.
+
+    Parameters
+    ----------
+    address
+        `host:port` or `tcp://host:port`; `udp://host:port` for a board that has no other client.
     timeout_s
         Longest time to wait for an answer.
 
@@ -64,227 +60,10 @@ class IPbusBoard:
     """
 
     def __init__(self, address: str, *, timeout_s: float = 5.0) -> None:
-        self._client = IPbusClient(address, timeout_s=timeout_s)
-        self._timeout_s = timeout_s
-        self._token = secrets.randbelow(0xFFFF_FFFF) + 1
-        self._depth = 0
-        self._configuring = threading.RLock()
-        self._processing = threading.Lock()
-
-    @property
-    def address(self) -> str:
-        """Where the board is."""
-        return self._client.address
-
-    def close(self) -> None:
-        """End the connection; the next call connects again."""
-        self._client.close()
-
-    def identify(self) -> BoardIdentity:
-        """Ask what runs on the board.
-
-        Raises
-        ------
-        BoardError
-            When what answers has another register map.
-        """
-        words = self._client.read(Register.MAGIC, _IDENTITY_WORDS)
-        if words[Register.MAGIC] != MAGIC or words[Register.VERSION] != VERSION:
-            raise BoardError(
-                f"{self.address} is no lumiwatch board with register map {VERSION}: check the address"
-            )
-        return BoardIdentity(
-            address=self.address,
-            simulated=bool(words[Register.BOARD_KIND] == BoardKind.EMULATED),
-            structure_hash=_hash_at(words, Register.STRUCTURE_HASH),
-            weights_hash=_hash_at(words, Register.WEIGHTS_HASH),
-            package_id=_hash_at(words, Register.PACKAGE_ID),
-            active_bank=int(words[Register.ACTIVE_BANK_INDEX]),
-            epoch=int(words[Register.EPOCH]),
-            n_inputs=int(words[Register.N_INPUTS]),
-            n_words=int(words[Register.N_WORDS]),
-            counters=BoardCounters(
-                events=int(words[Register.EVENTS_LOW]) | int(words[Register.EVENTS_HIGH]) << 32,
-                accepts=int(words[Register.ACCEPTS_LOW]) | int(words[Register.ACCEPTS_HIGH]) << 32,
-                switches=int(words[Register.SWITCHES]),
-                boots=int(words[Register.BOOTS]),
-                refusals=int(words[Register.REFUSALS]),
-            ),
-        )
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the board's configuration lock; may be nested.
-
-        Raises
-        ------
-        BoardBusy
-            When another client holds it for longer than 15 s.
-        """
-        with self._configuring:
-            if self._depth == 0:
-                self._take(Register.CONFIG_LOCK)
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._release(Register.CONFIG_RELEASE)
-
-    def load_inactive(self, words: npt.NDArray[np.int32], start: int = 0) -> None:
-        """Write int32 words into the inactive bank from index `start`."""
-        with self.exclusive():
-            data = np.ascontiguousarray(words, dtype=np.int32).view(np.uint32)
-            self._configure(write(INACTIVE_BANK + start, data))
-
-    def read_back(self, *, active: bool = False) -> npt.NDArray[np.int32]:
-        """Read the inactive (or the active) bank: int32, (n_words,)."""
-        count = int(self._client.read(Register.N_WORDS)[0])
-        return self._client.read(ACTIVE_BANK if active else INACTIVE_BANK, count).view(np.int32)
-
-    def switch(self, *, structure_hash: str, weights_hash: str, package_id: str) -> BoardIdentity:
-        """Make the inactive bank the active one between two events.
-
-        Raises
-        ------
-        BoardRefused
-            When the board runs another structure, or the bank does not hold these weights.
-        """
-        with self.exclusive():
-            bank = self.read_back()
-            if hashlib.sha256(bank.astype("<i4").tobytes()).hexdigest() != weights_hash:
-                raise BoardRefused(
-                    f"the inactive bank of board at {self.address} does not hold the weights "
-                    f"{weights_hash[:12]}: load them again"
-                )
-            self._configure(
-                [
-                    *write(Register.REQUEST_CRC, zlib.crc32(bank.astype(">i4").tobytes())),
-                    *write(Register.REQUEST_STRUCTURE_HASH, words_of_hash(structure_hash)),
-                    *write(Register.REQUEST_WEIGHTS_HASH, words_of_hash(weights_hash)),
-                    *write(Register.REQUEST_PACKAGE_ID, words_of_hash(package_id)),
-                ]
-            )
-            self._command(Command.SWITCH)
-            return self.identify()
-
-    def boot(self, package: bytes) -> BoardIdentity:
-        """Replace the whole firmware by a package.
-
-        Raises
-        ------
-        BoardRefused
-            When the board does not accept it; the old firmware runs on.
-        """
-        with self.exclusive():
-            maximum = int(self._client.read(Register.BOOT_MAXIMUM)[0])
-            if len(package) > maximum:
-                raise BoardRefused(
-                    f"board at {self.address} takes packages up to {maximum} bytes, not {len(package)}"
-                    ": build a smaller one"
-                )
-            padded = package + bytes(-len(package) % 4)
-            words = np.frombuffer(padded, dtype=">u4").astype(np.uint32)
-            self._configure(
-                [*write(Register.BOOT_LENGTH, len(package)), *write_fifo(Register.BOOT_DATA, words)]
-            )
-            self._command(Command.BOOT)
-            return self.identify()
-
-    def process(self, inputs: npt.NDArray[np.int16]) -> ProcessedEvents:
-        """Score events in the board, all with the same firmware.
-
-        Parameters
-        ----------
-        inputs
-            int16, (n, n_inputs).
-
-        Raises
-        ------
-        BoardError
-            When the number of inputs is wrong, events get lost, or the firmware changes again and again.
-        """
-        with self._processing:
-            for _ in range(_REPEATS):
-                if (answers := self._process_once(inputs)) is not None:
-                    return answers
-        raise BoardError(
-            f"board at {self.address} changes its firmware in every batch: stop the other clients"
-        )
-
-    def _process_once(self, inputs: npt.NDArray[np.int16]) -> ProcessedEvents | None:
-        """Score events, or give nothing when the firmware changed in between."""
-        self._take(Register.EVENT_LOCK)
-        try:
-            before = self.identify()
-            if inputs.ndim != 2 or inputs.shape[1] != before.n_inputs or inputs.dtype != np.int16:
-                raise BoardError(
-                    f"board at {self.address} takes int16 (n, {before.n_inputs}), not {inputs.dtype} "
-                    f"{inputs.shape}: use the contract of package {before.package_id[:12]}"
-                )
-            capacity = int(self._client.read(Register.EVENT_CAPACITY)[0])
-            starts = range(0, len(inputs), capacity)
-            parts = [self._process_part(inputs[start : start + capacity]) for start in starts]
-            after = self.identify()
-        finally:
-            self._release(Register.EVENT_RELEASE)
-        if before.epoch != after.epoch:
-            return None
-        words = np.concatenate([np.empty(0, np.uint32), *parts])
-        if len(words) != len(inputs):
-            raise BoardError(
-                f"board at {self.address} answered {len(words)} of {len(inputs)} events: "
-                f"check that it takes {words_per_event(inputs.shape[1])} words an event"
-            )
-        return ProcessedEvents(*unpack_answers(words), after.package_id)
-
-    def _process_part(self, inputs: npt.NDArray[np.int16]) -> npt.NDArray[np.uint32]:
-        """Send events and collect the answers that come in time."""
-        count = len(inputs)
-        sent = write_fifo(Register.EVENT_IN, pack_events(inputs))
-        deadline = time.monotonic() + self._timeout_s
-        answered = int(self._client.dispatch([*sent, *read(Register.EVENT_OUT_COUNT)])[-1].words[0])
-        while answered < count and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-            answered = int(self._client.read(Register.EVENT_OUT_COUNT)[0])
-        return self._client.read_fifo(Register.EVENT_OUT, min(answered, count))
-
-    def _take(self, lock: Register) -> None:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while True:
-            holder = int(self._client.dispatch([*write(lock, self._token), *read(lock)])[-1].words[0])
-            if holder == self._token:
-                return
-            if time.monotonic() > deadline:
-                what = "event buffer" if lock is Register.EVENT_LOCK else "configuration"
-                raise BoardBusy(
-                    f"board at {self.address}: another client holds the {what} for {_LOCK_TIMEOUT_S:.0f} s: "
-                    "wait for it or end it"
-                )
-            time.sleep(_POLL_S)
-
-    def _release(self, register: Register) -> None:
-        """Give a lock back; when the board is gone its lease ends by itself."""
-        try:
-            self._client.write(register, self._token)
-        except BoardUnreachable as error:
-            _log.info("lock not released: %s", error)
-
-    def _configure(self, requests: list[Request]) -> None:
-        """Send configuration writes; the lock is taken again first, in case the board's lease ran out."""
-        self._take(Register.CONFIG_LOCK)
-        self._client.dispatch(requests)
-
-    def _command(self, command: Command) -> None:
-        replies = self._client.dispatch([*write(Register.COMMAND, command), *read(Register.RESULT)])
-        code = int(replies[-1].words[0])
-        result = Result(code) if code in set(Result) else Result.UNKNOWN_COMMAND
-        if result is not Result.DONE:
-            raise BoardRefused(
-                f"board at {self.address} refused {command.name} ({result.name}): {RESULT_CURES[result]}"
-            )
+        super().__init__(IPbusBus(address, timeout_s=timeout_s), timeout_s=timeout_s)
 
 
-def _hash_at(words: npt.NDArray[np.uint32], register: Register) -> str:
-    return hash_of_words(words[register : register + HASH_WORDS])
+def _requests(access: Access) -> list[Request]:
+    if access.count:
+        return (read_fifo if access.fifo else read)(access.address, access.count)
+    return (write_fifo if access.fifo else write)(access.address, access.words)

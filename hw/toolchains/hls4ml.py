@@ -5,13 +5,13 @@ Knows hls4ml and a C++ compiler; refuses to know parameter values: the sources d
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -19,11 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from hw.csim import BoundCSim, CSim
+from hw.chain import BoundChain, ImageChain
 from hw.errors import CompilerMissing, ToolchainError
 from hw.fixed_point import FixedFormat
+from hw.layout import Layout
+from hw.models import Model, network_of
 from hw.network import FirmwareModel
-from hw.toolchain import Image, Project, ToolchainStatus
+from hw.resources import Resources
+from hw.toolchain import Image, Project, ToolchainStatus, check_project
 from hw.toolchains import sources
 
 _log = logging.getLogger(__name__)
@@ -31,8 +34,8 @@ _log = logging.getLogger(__name__)
 _PART, _CLOCK_NS = "xcvu13p-flga2577-2-e", 2.5
 _BUILD_TIMEOUT_S = 600
 _FLAGS = (
-    "-std=c++17", "-O3", "-w", "-fPIC", "-shared", "-fno-gnu-unique", "-fvisibility=hidden", "-s",
-    "-Wl,--build-id=none", "-Wl,-Bsymbolic", "-Ifirmware", "-Ifirmware/ap_types",
+    "-std=c++17", "-O3", "-w", "-DNDEBUG", "-fPIC", "-shared", "-fno-gnu-unique", "-fvisibility=hidden",
+    "-s", "-Wl,--build-id=none", "-Wl,-Bsymbolic", "-Ifirmware", "-Ifirmware/ap_types",
 )  # fmt: skip
 
 _VOLATILE_METHOD = re.compile(r"  INLINE void clearUnusedBits\(void\) volatile\n")
@@ -83,13 +86,24 @@ class Hls4mlToolchain:
             return ToolchainStatus(False, version, str(error))
         return ToolchainStatus(True, version, f"hls4ml {version}, compiler {compiler}")
 
-    def generate(self, model: FirmwareModel, folder: Path) -> Project:
+    def layout(self, model: Model) -> Layout:
+        """Give one partition and no constants: every parameter is an argument of the top function.
+
+        Raises
+        ------
+        ModelError
+            When it is no network.
+        """
+        network_of(model)
+        return Layout(toolchain=self.name, part=_PART)
+
+    def generate(self, model: Model, folder: Path) -> Project:
         """Write the firmware sources of a model's structure.
 
         Parameters
         ----------
         model
-            Its parameter values are not used.
+            With this toolchain's layout; its parameter values are not used.
         folder
             New or empty.
 
@@ -98,15 +112,29 @@ class Hls4mlToolchain:
         ToolchainError
             When the folder is not empty or hls4ml fails.
         """
-        if folder.exists() and any(folder.iterdir()):
-            raise ToolchainError(f"{folder} is not empty: give a new folder for the firmware sources")
-        _write_network(model, folder)
+        check_project(self, model, folder)
+        network = network_of(model)
+        _write_network(network, folder)
         firmware = folder / "firmware"
-        (firmware / f"{sources.TOP}.h").write_text(sources.top_header(model))
-        (firmware / f"{sources.TOP}.cpp").write_text(sources.top_source(model))
-        (firmware / "lumiwatch_csim.cpp").write_text(sources.csim_source(model))
+        (firmware / f"{sources.TOP}.h").write_text(sources.top_header(network))
+        (firmware / f"{sources.TOP}.cpp").write_text(sources.top_source(network))
+        (firmware / "lumiwatch_csim.cpp").write_text(sources.csim_source(network))
         _let_compilers_optimise(firmware / "ap_types" / "etc" / "ap_private.h")
-        return Project(folder, model.structure_hash)
+        return Project(folder, model)
+
+    def estimate(self, project: Project) -> Resources:
+        """Count multipliers: hls4ml knows more only after Vitis HLS has synthesised the project."""
+        model = project.network
+        products = model.n_inputs + sum(layer.n_in * layer.n_out for layer in model.layers)
+        squares = model.layers[-1].n_out if model.score_stage.kind == "sum_of_squares" else 0
+        return Resources(
+            source="estimate",
+            tool=f"hls4ml {installed_version('hls4ml')}",
+            dsps=products + squares,
+            clock_mhz=1e3 / _CLOCK_NS,
+            interval_cycles=1,
+            note="one multiplier per product at reuse factor 1; Vitis HLS may put narrow ones into LUTs",
+        )
 
     def build(self, project: Project) -> Image:
         """Compile the C simulation.
@@ -149,16 +177,15 @@ class Hls4mlToolchain:
             raise ToolchainError(f"{compiler} failed ({first}): see {project.folder / 'compiler.log'}")
         path = project.folder / "image.so"
         return Image(
-            path=path,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            structure_hash=project.structure_hash,
+            parts={"p0": path},
             seconds=time.monotonic() - started,
             sources=_used_sources(project),
+            resources=(self.estimate(project),),
         )
 
-    def emulate(self, image: Path, model: FirmwareModel) -> BoundCSim:
+    def emulate(self, parts: Mapping[str, Path], model: Model) -> BoundChain:
         """Give the compiled image with the model's parameters in its memory."""
-        return CSim(image, model.n_inputs, model.n_words, model.structure_hash).bind(model.memory())
+        return ImageChain(parts, model).bind(model.memory())
 
     def _find_compiler(self) -> str:
         for candidate in (self._compiler,) if self._compiler else (os.environ.get("CXX"), "g++", "c++"):
@@ -267,5 +294,5 @@ def _used_sources(project: Project) -> dict[str, bytes]:
             and not path.is_relative_to(firmware / "ap_types")
         ):
             found[path.relative_to(firmware).as_posix()] = path.read_bytes()
-    note = _NOTE.format(structure=project.structure_hash, version=installed_version("hls4ml"))
+    note = _NOTE.format(structure=project.model.structure_hash, version=installed_version("hls4ml"))
     return {**found, "README.txt": note.encode()}

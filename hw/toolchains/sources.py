@@ -28,13 +28,11 @@ def _memory_arguments(model: FirmwareModel) -> list[tuple[str, str, int]]:
 
 def top_header(model: FirmwareModel) -> str:
     """Give `lumiwatch_top.h`: types and the signature of the firmware's top function."""
-    latent = model.layers[-1].result_format
-    sum_integer = 2 * latent.integer + model.layers[-1].n_out.bit_length() + 1
-    total = FixedFormat(sum_integer + 2 * latent.fraction, sum_integer)
     arguments = ",\n".join(f"    {kind} {name}[{words}]" for kind, name, words in _memory_arguments(model))
     return f"""\
 // Structure {model.structure_hash}
-// One event in, one score and one decision out. Every parameter is an argument: a port of the weight memory.
+// One event in; outputs of the last layer, score and decision out.
+// Every parameter is an argument: a port of the weight memory.
 #ifndef LUMIWATCH_TOP_H_
 #define LUMIWATCH_TOP_H_
 
@@ -43,18 +41,20 @@ def top_header(model: FirmwareModel) -> str:
 #include "defines.h"
 
 static const int n_inputs = {model.n_inputs};
-static const int n_latent = {model.layers[-1].n_out};
+static const int n_outputs = {model.layers[-1].n_out};
 static const int n_words = {model.n_words};
 
 typedef ap_int<16> code_t;
 typedef {model.input_stage.offset_format.cpp} offset_t;
 typedef {model.input_stage.scale_format.cpp} scale_t;
-typedef {total.cpp} total_t;
+typedef {_total_format(model).cpp} total_t;
+typedef {model.layers[-1].result_format.cpp} output_t;
 typedef {model.score_stage.result_format.cpp} score_t;
 
 void {TOP}(
     code_t codes[n_inputs],
 {arguments},
+    output_t outputs[n_outputs],
     score_t &score,
     ap_uint<1> &accept
 );
@@ -74,6 +74,7 @@ def top_source(model: FirmwareModel) -> str:
 void {TOP}(
     code_t codes[n_inputs],
 {arguments},
+    output_t outputs[n_outputs],
     score_t &score,
     ap_uint<1> &accept
 ) {{
@@ -83,8 +84,7 @@ void {TOP}(
     #pragma HLS ARRAY_PARTITION variable=input_scale complete
     input_t standardised[n_inputs];
     #pragma HLS ARRAY_PARTITION variable=standardised complete
-    result_t latent[n_latent];
-    #pragma HLS ARRAY_PARTITION variable=latent complete
+    #pragma HLS ARRAY_PARTITION variable=outputs complete
 
 InputStage:
     for (int i = 0; i < n_inputs; i++) {{
@@ -92,15 +92,9 @@ InputStage:
         standardised[i] = (codes[i] - input_offset[i]) * input_scale[i];
     }}
 
-    {NETWORK}(standardised, latent, {network});
+    {NETWORK}(standardised, outputs, {network});
 
-    total_t total = 0;
-ScoreStage:
-    for (int i = 0; i < n_latent; i++) {{
-        #pragma HLS UNROLL
-        total += latent[i] * latent[i];
-    }}
-    score = total;
+{_score(model)}
     accept = score > score_threshold[0];
 }}
 """
@@ -112,6 +106,7 @@ def csim_source(model: FirmwareModel) -> str:
     declarations = "\n".join(f"    {kind} {name}[{words}];" for kind, name, words in memory)
     loads = "\n".join(f"    load({name}, memory);" for _, name, _ in memory)
     names = ", ".join(name for _, name, _ in memory)
+    (partition,) = model.partitions()
     return f"""\
 // C simulation of the firmware. The network's own source would read weights from text files when simulated;
 // here the memory is their only source, so it is compiled as for synthesis.
@@ -136,14 +131,25 @@ template <class T, int words> static void load(T (&parameters)[words], const int
         parameters[i].range(T::width - 1, 0) = *memory++;
 }}
 
-EXPORT const char *lumiwatch_structure() {{ return "{model.structure_hash}"; }}
-EXPORT int lumiwatch_inputs() {{ return n_inputs; }}
-EXPORT int lumiwatch_words() {{ return n_words; }}
+// the value's bits, sign-extended when T is signed
+template <class T> static int64_t raw(const T &value, bool is_signed) {{
+    uint64_t bits = value.range(T::width - 1, 0).to_uint64();
+    if (is_signed && T::width < 64 && bits >> (T::width - 1))
+        bits |= ~uint64_t(0) << T::width;
+    return (int64_t)bits;
+}}
 
-// inputs: events x n_inputs codes; memory: n_words words; scores, accepts: one per event
-EXPORT FAST int lumiwatch_run(const int16_t *inputs, int64_t events, const int32_t *memory, int64_t *scores,
-                              uint8_t *accepts) {{
-    if (events < 0 || !inputs || !memory || !scores || !accepts)
+EXPORT const char *lumiwatch_structure() {{ return "{partition.structure_hash}"; }}
+EXPORT int lumiwatch_inputs() {{ return n_inputs; }}
+EXPORT int lumiwatch_outputs() {{ return n_outputs + 2; }}
+EXPORT int lumiwatch_words() {{ return n_words; }}
+EXPORT int lumiwatch_latency() {{ return 0; }}
+EXPORT int lumiwatch_interval() {{ return 0; }}
+
+// inputs: events x n_inputs codes; memory: n_words words; results: events x (n_outputs, score, accept)
+EXPORT FAST int lumiwatch_run(const int64_t *inputs, int64_t events, const int32_t *memory,
+                              int64_t *results) {{
+    if (events < 0 || !inputs || !memory || !results)
         return 1;
 {declarations}
 {loads}
@@ -151,12 +157,35 @@ EXPORT FAST int lumiwatch_run(const int16_t *inputs, int64_t events, const int32
         code_t codes[n_inputs];
         for (int i = 0; i < n_inputs; i++)
             codes[i] = inputs[event * n_inputs + i];
+        output_t outputs[n_outputs];
         score_t score;
         ap_uint<1> accept;
-        {TOP}(codes, {names}, score, accept);
-        scores[event] = (int64_t)score.range(score_t::width - 1, 0).to_uint64();
-        accepts[event] = accept;
+        {TOP}(codes, {names}, outputs, score, accept);
+        for (int i = 0; i < n_outputs; i++)
+            *results++ = raw(outputs[i], {str(model.layers[-1].result_format.signed).lower()});
+        *results++ = raw(score, {str(model.score_stage.result_format.signed).lower()});
+        *results++ = accept ? 1 : 0;
     }}
     return 0;
 }}
 """
+
+
+def _total_format(model: FirmwareModel) -> FixedFormat:
+    """Give the format in which the sum of squares is exact, whatever the outputs."""
+    output = model.layers[-1].result_format
+    integer = 2 * output.integer + model.layers[-1].n_out.bit_length() + 1
+    return FixedFormat(integer + 2 * output.fraction, integer)
+
+
+def _score(model: FirmwareModel) -> str:
+    if model.score_stage.kind == "logit":
+        return f"    score = outputs[{model.score_stage.output}];"
+    return """\
+    total_t total = 0;
+ScoreStage:
+    for (int i = 0; i < n_outputs; i++) {
+        #pragma HLS UNROLL
+        total += outputs[i] * outputs[i];
+    }
+    score = total;"""

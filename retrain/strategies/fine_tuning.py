@@ -105,7 +105,7 @@ class FineTuning:
         with torch_threads(material.threads):
             _tune(encoder, trainable, material, self._settings, progress)
         candidate = with_segments_of(model, encoder, segments)
-        words = int(np.count_nonzero(candidate.memory() != model.memory()))
+        words = int(np.count_nonzero(candidate.parameters() != model.parameters()))
         return Proposal(candidate, f"tuned {', '.join(segments)}: {words} words changed")
 
 

@@ -73,15 +73,15 @@ def recalibrated(model: FirmwareModel, contract: Contract, name: str, gain: floa
     (c - offset) * scale; it should see ((c + m) / g - m - offset) * scale, which is
     (c - offset') * scale' with scale' = scale / g and offset' = g * (offset + m) - m.
     """
-    memory = model.memory().copy()
+    words = model.parameters().copy()
     offset, scale = model.segment("input.offset"), model.segment("input.scale")
     for column in _columns(contract, name):
         middle = _low_edge(contract, column) - contract.inputs[column].padding + 0.5
-        old_offset = float(to_float(memory[offset.start + column], offset.format))
-        old_scale = float(to_float(memory[scale.start + column], scale.format))
-        memory[offset.start + column] = _raw(gain * (old_offset + middle) - middle, offset.format)
-        memory[scale.start + column] = _raw(old_scale / gain, scale.format)
-    return model.with_memory(memory)
+        old_offset = float(to_float(words[offset.start + column], offset.format))
+        old_scale = float(to_float(words[scale.start + column], scale.format))
+        words[offset.start + column] = _raw(gain * (old_offset + middle) - middle, offset.format)
+        words[scale.start + column] = _raw(old_scale / gain, scale.format)
+    return model.with_parameters(words)
 
 
 def _estimate(material: Material, name: str) -> GainEstimate:

@@ -1,4 +1,5 @@
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,13 @@ from hw.errors import (
     BoardUnreachable,
     ContractMismatch,
     GoldenMismatch,
+    ShellMismatch,
     SignatureUntrusted,
     StructureMismatch,
 )
 from hw.package import write_package
 from hw.plan import PlanKind
+from tests.support.fragile import FragileBoard
 from tests.support.hw import FaultyBoard, random_inputs
 
 INPUTS = random_inputs(300, 57)
@@ -62,7 +65,7 @@ def test_a_running_package_that_fails_is_an_error(board, packages):
 
 def test_another_structure_needs_permission_and_the_board_stays_untouched(board, packages):
     before = board.identify()
-    with pytest.raises(StructureMismatch, match="approve a full reconfiguration"):
+    with pytest.raises(ShellMismatch, match="approve a full reconfiguration"):
         apply(packages.other, board, packages.trusted)
     after = board.identify()
     assert replace(after, counters=before.counters) == before
@@ -70,18 +73,78 @@ def test_another_structure_needs_permission_and_the_board_stays_untouched(board,
 
 
 def test_with_permission_the_whole_firmware_is_replaced(board, packages):
-    report = apply(packages.other, board, packages.trusted, allow_boot=True)
+    report = apply(packages.other, board, packages.trusted, approved=PlanKind.FULL)
     assert (report.outcome, report.plan_kind) == ("applied", PlanKind.FULL)
     assert_runs(board, packages.other)
 
 
 def test_a_new_firmware_that_fails_is_replaced_by_the_previous_one(board, packages):
     faulty = FaultyBoard(board, packages.other.id)
-    report = apply(packages.other, faulty, packages.trusted, allow_boot=True, previous=packages.first)
+    report = apply(packages.other, faulty, packages.trusted, approved=PlanKind.FULL, previous=packages.first)
     assert report.outcome == "rolled_back"
     assert_runs(board, packages.first)
     with pytest.raises(GoldenMismatch, match="known to be good"):
-        apply(packages.other, faulty, packages.trusted, allow_boot=True)
+        apply(packages.other, faulty, packages.trusted, approved=PlanKind.FULL)
+
+
+@pytest.fixture
+def fragile(partitioned, tmp_path):
+    with (
+        FragileBoard(partitioned, tmp_path / "flash") as served,
+        closing(IPbusBoard(served.address)) as board,
+    ):
+        yield served, board
+
+
+def assert_right(board, package):
+    done = board.process(package.golden_inputs)
+    assert done.package_id == package.id
+    assert (done.scores == package.golden_scores).all()
+
+
+def test_one_partition_is_replaced_and_put_back(fragile, partitioned):
+    _, board = fragile
+    with pytest.raises(StructureMismatch, match="approve a partial reconfiguration"):
+        apply(partitioned.other, board, partitioned.trusted)
+    report = apply(partitioned.other, board, partitioned.trusted, approved=PlanKind.PARTIAL)
+    assert (report.outcome, report.plan_kind) == ("applied", PlanKind.PARTIAL)
+    assert board.identify().counters.replacements == 1
+    assert_right(board, partitioned.other)
+    rollback(board, partitioned.first, partitioned.trusted)
+    assert_right(board, partitioned.first)
+
+
+def test_a_new_partition_that_fails_is_replaced_by_the_previous_one(fragile, partitioned):
+    _, board = fragile
+    faulty = FaultyBoard(board, partitioned.other.id)
+    options = {"approved": PlanKind.PARTIAL, "previous": partitioned.first}
+    report = apply(partitioned.other, faulty, partitioned.trusted, **options)
+    assert report.outcome == "rolled_back"
+    assert_right(board, partitioned.first)
+
+
+def test_what_was_undone_does_not_come_back_after_a_loss_of_power(fragile, partitioned):
+    served, board = fragile
+    apply(partitioned.second, FaultyBoard(board, partitioned.second.id), partitioned.trusted)
+    served.restart()
+    with closing(IPbusBoard(served.address)) as again:
+        assert_right(again, partitioned.first)
+
+
+def test_previous_weights_that_are_lost_are_said(fragile, partitioned):
+    """The new weights fail, and the bank of the old ones is not what it was."""
+    served, board = fragile
+    faulty = FaultyBoard(board, partitioned.second.id)
+    process = faulty.process
+
+    def flip_then_process(inputs):
+        fabric = served.device.device._fabric
+        fabric.banks[1 - fabric.active][5] ^= 1
+        return process(inputs)
+
+    faulty.process = flip_then_process
+    with pytest.raises(GoldenMismatch, match=r"previous weights are lost .*prescale it out"):
+        apply(partitioned.second, faulty, partitioned.trusted)
 
 
 def test_what_must_not_go_onto_a_board_never_reaches_it(board, packages, tmp_path):
@@ -92,7 +155,7 @@ def test_what_must_not_go_onto_a_board_never_reaches_it(board, packages, tmp_pat
     second = packages.second
     fields = {
         "model": second.model,
-        "image": second.image,
+        "images": second.images,
         "golden_inputs": second.golden_inputs,
         "toolchain": second.manifest.toolchain,
         "version": "x",

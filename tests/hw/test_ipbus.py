@@ -9,16 +9,13 @@ from hw.errors import ProtocolError
 from hw.ipbus import (
     Info,
     Kind,
+    PacketKind,
     Reply,
     Request,
-    Status,
     decode_replies,
     decode_requests,
-    decode_status,
     encode_replies,
     encode_requests,
-    encode_status,
-    encode_status_request,
 )
 
 word = st.integers(0, 2**32 - 1)
@@ -67,7 +64,7 @@ def test_requests_survive_the_wire_in_both_byte_orders(packet_id, asked):
     for little_endian in (False, True):
         wire = np.frombuffer(content, ">u4").astype("<u4").tobytes() if little_endian else content
         packet = decode_requests(wire)
-        assert (packet.packet_id, packet.status, packet.bad_header) == (packet_id, False, False)
+        assert (packet.packet_id, packet.kind, packet.bad_header) == (packet_id, PacketKind.CONTROL, False)
         assert packet.little_endian is little_endian
         assert len(packet.requests) == len(asked)
         assert all(same(one, other) for one, other in zip(packet.requests, asked, strict=True))
@@ -101,15 +98,16 @@ def test_a_wrong_transaction_header_ends_the_packet_and_is_answered():
     assert hexadecimal(answer) == "200000f0 20000100 00000009 20000001"
 
 
-def test_status_survives_the_wire():
-    status = Status(65536, 8, 3)
-    assert decode_requests(encode_status_request()).status
-    content = encode_status(status)
-    assert len(content) == 64
-    assert content[:4] == bytes.fromhex("200000f1")
-    assert decode_status(content) == status
-    with pytest.raises(ProtocolError, match="status"):
-        decode_status(content[:-4])
+def test_transactions_count_on_from_any_number_in_12_bits():
+    asked = [Request(Kind.READ, 1, count=1), Request(Kind.READ, 2, count=1)]
+    packet = encode_requests(9, asked, first_transaction=0xFFF)
+    assert hexadecimal(packet) == "200009f0 2fff010f 00000001 2000010f 00000002"
+    answer = encode_replies(
+        decode_requests(packet), [Reply(Kind.READ, Info.OK, np.array([n], np.uint32), 1) for n in (5, 6)]
+    )
+    assert [int(r.words[0]) for r in decode_replies(answer, 9, asked, first_transaction=0xFFF)] == [5, 6]
+    with pytest.raises(ProtocolError, match="reconnect"):
+        decode_replies(answer, 9, asked, first_transaction=0xFFE)
 
 
 @pytest.mark.parametrize("count", [0, 256])
@@ -118,6 +116,8 @@ def test_more_words_than_a_header_can_say_are_refused(count):
         encode_requests(0, [Request(Kind.READ, 0, count=count)])
 
 
-def test_the_resend_packet_of_udp_is_refused():
-    with pytest.raises(ProtocolError, match="TCP"):
-        decode_requests(bytes.fromhex("200001f2"))
+def test_a_resend_request_names_the_packet_it_asks_about():
+    packet = decode_requests(bytes.fromhex("200102f2"))
+    assert (packet.kind, packet.packet_id, packet.requests) == (PacketKind.RESEND, 0x0102, ())
+    with pytest.raises(ProtocolError, match="no IPbus"):
+        decode_requests(bytes.fromhex("200001f3"))

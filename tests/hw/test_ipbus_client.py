@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from hw.errors import BoardUnreachable, ProtocolError
-from hw.ipbus_client import IPbusClient
+from hw.ipbus_client import BoardAddress, IPbusClient
 
 
 @pytest.fixture
@@ -55,7 +55,23 @@ def test_something_that_speaks_another_protocol_is_recognised(listener):
     thread.join()
 
 
-@pytest.mark.parametrize("wrong", ["", "board", "board:", ":50001", "board:port", "board:99999"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "board", "board:", ":50001", "board:port", "board:99999", "http://board:80", "udp://board", "a/b:1"],
+)
 def test_what_is_no_address_is_refused(wrong):
     with pytest.raises(BoardUnreachable, match="not host:port"):
         IPbusClient(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("board:50001", BoardAddress("tcp", "board", 50001)),
+        ("tcp://10.0.0.7:1", BoardAddress("tcp", "10.0.0.7", 1)),
+        ("udp://board.cern.ch:50001", BoardAddress("udp", "board.cern.ch", 50001)),
+        ("udp://[::1]:50001", BoardAddress("udp", "::1", 50001)),
+    ],
+)
+def test_an_address_says_how_and_where(text, expected):
+    assert BoardAddress.parse(text) == expected

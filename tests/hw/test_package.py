@@ -8,7 +8,8 @@ import pytest
 from hw.archive import npy_bytes, unzip_bytes, zip_bytes
 from hw.emulator import Emulator
 from hw.errors import PackageError, PackageMalformed, PackageTampered, SignatureUntrusted
-from hw.package import Lineage, ToolchainStamp, open_package, read_package, write_package
+from hw.manifest import Lineage, ToolchainStamp
+from hw.package import open_package, read_package, write_package
 from hw.signing import create_signing_key
 from tests.support.hw import random_inputs, random_model
 
@@ -21,7 +22,7 @@ def key(tmp_path_factory):
 def write(path, key, **changes):
     fields = {
         "model": random_model(),
-        "image": b"image",
+        "images": {"p0": b"image"},
         "golden_inputs": random_inputs(20, 6),
         "bench": None,
         "toolchain": ToolchainStamp(name="hls4ml", version="1.3.0"),
@@ -51,7 +52,7 @@ def test_a_package_survives_its_file(tmp_path, key):
     assert package.signed_by == "builder"
     assert package.model.weights_hash == package.manifest.weights_hash == random_model().weights_hash
     assert (package.golden_scores == Emulator(random_model()).scores(random_inputs(20, 6))).all()
-    assert package.image == b"image"
+    assert package.images == {"p0": b"image"}
     assert package.sources == {"top.cpp": b"int x;"}
     assert package.manifest.lineage.parent_package == "p0"
     assert package.manifest.precision["dense1.weight"] == "fixed<16,4,RND,SAT>"
@@ -64,7 +65,7 @@ def test_equal_content_gives_equal_bytes(tmp_path, key):
 
 @pytest.mark.parametrize(
     "name",
-    ["model.npz", "memory.bin", "image.so", "golden/inputs.npy", "golden/scores.npy", "firmware/top.cpp"],
+    ["model.npz", "memory.bin", "images/p0.so", "golden/inputs.npy", "golden/scores.npy", "firmware/top.cpp"],
 )
 def test_a_change_in_any_file_is_noticed(name, tmp_path, key):
     files = files_of(write(tmp_path / "a", key))
@@ -105,7 +106,7 @@ def test_files_nobody_signed_and_missing_files_are_refused(tmp_path, key):
     files = files_of(write(tmp_path / "a", key))
     with pytest.raises(PackageTampered, match=r"nobody signed \(extra\)"):
         read_package(zip_bytes({**files, "extra": b""}), (key.trusted,))
-    for name in ("image.so", "manifest.json", "manifest.sig"):
+    for name in ("images/p0.so", "manifest.json", "manifest.sig"):
         rest = {other: content for other, content in files.items() if other != name}
         with pytest.raises(PackageMalformed, match=r"lacks|has no manifest"):
             read_package(zip_bytes(rest), (key.trusted,))
@@ -130,7 +131,7 @@ def test_a_signed_contradiction_is_refused(tmp_path, key):
     with pytest.raises(PackageMalformed, match="manifest"):
         read_package(sign_again(files, key, surprise=1), (key.trusted,))
     with pytest.raises(PackageMalformed, match="format"):
-        read_package(sign_again(files, key, format=2), (key.trusted,))
+        read_package(sign_again(files, key, format=3), (key.trusted,))
 
 
 def test_a_missing_file_and_an_unwritable_folder_are_named(tmp_path, key):

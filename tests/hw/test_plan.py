@@ -21,13 +21,18 @@ def test_other_weights_need_a_reload_of_the_memory_and_no_dead_time():
     assert made.dead_time_s == 0.0
 
 
-def test_another_structure_needs_everything_and_the_plan_says_what_differs():
+def test_another_structure_behind_the_same_edges_needs_its_partition_and_the_plan_says_what_differs():
     current = random_model()
     layer = replace(current.layers[1], activation="linear")
     made = plan(
-        current, replace(current, layers=(current.layers[0], layer, current.layers[2])), image_bytes=400_000
+        current,
+        replace(current, layers=(current.layers[0], layer, current.layers[2])),
+        image_bytes={"p0": 400_000 - 4 * current.n_words},
     )
-    assert made.kind is PlanKind.FULL
+    assert made.kind is PlanKind.PARTIAL
     assert "layers[1].activation: relu -> linear" in made.reason
     assert made.dead_time_s == 0.001
-    assert "layers: 3 -> 2 entries" in plan(current, random_model((6, 5, 3))).reason
+    assert made.changed_partitions == ("p0",)
+    fewer = plan(current, random_model((6, 5, 3)))
+    assert fewer.kind is PlanKind.FULL
+    assert "layers: 3 -> 2 entries" in fewer.reason

@@ -1,4 +1,6 @@
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.registers import (
+    Command,
+    Register,
+    Result,
     hash_of_words,
     pack_answers,
     pack_events,
@@ -43,3 +48,15 @@ def test_a_hash_survives_its_registers_most_significant_word_first(content):
     words = words_of_hash(digest)
     assert hash_of_words(words) == digest
     assert int(words[0]) == int(digest[:8], 16)
+
+
+def test_the_page_for_implementers_names_every_register_command_and_result():
+    page = (Path(__file__).parents[2] / "docs" / "registers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (0x[0-9A-Fx, -]+?) \| (`.+?`) \|", page, re.MULTILINE)
+    documented = {}
+    for addresses, names in rows:
+        first = [int(part.split("-")[0], 16) for part in addresses.split(", ")]
+        documented.update(zip(re.findall(r"`(\w+)`", names), first, strict=True))
+    assert documented == {register.name: int(register) for register in Register}
+    assert all(f"{command.value} = {command.name}" in page for command in Command)
+    assert all(re.search(rf"^\| {result.value} \| ", page, re.MULTILINE) for result in Result)

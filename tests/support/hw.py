@@ -1,13 +1,13 @@
 """Small real hardware objects for tests of every room: models and inputs, and one signed package."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from hw.board import ProcessedEvents
-from hw.fixed_point import quantise
+from hw.fixed_point import FixedFormat, quantise
 from hw.formats import DEFAULT_FORMATS, NetworkFormats
 from hw.job import BuildSpec, build
 from hw.network import DenseLayer, FirmwareModel, InputStage, ScoreStage
@@ -54,6 +54,36 @@ def random_model(
         ),
         layers=tuple(layers),
         score_stage=ScoreStage("sum_of_squares", formats.score, int(quantise(threshold, formats.score))),
+    )
+
+
+def logit_model(sizes=(8, 10, 6, 5), *, seed=4, output=2, name="jet_tagger") -> FirmwareModel:
+    """Give a classifier: its score is one of the outputs of the last layer, which may be negative."""
+    model = random_model(sizes, seed=seed, name=name)
+    fmt = FixedFormat.parse("fixed<18,8,RND,SAT>")
+    return replace(model, score_stage=ScoreStage("logit", fmt, int(quantise(0.5, fmt)), output))
+
+
+def other_roundings_model(sizes=(9, 7, 4), *, seed=5, name="small") -> FirmwareModel:
+    """Give an encoder whose stages round to even, truncate and wrap."""
+    formats = replace(
+        DEFAULT_FORMATS,
+        standardised=FixedFormat.parse("fixed<14,6,RND_CONV,SAT>"),
+        hidden=FixedFormat.parse("fixed<16,8>"),
+        latent=FixedFormat.parse("fixed<14,7,RND_CONV,WRAP>"),
+        score=FixedFormat.parse("ufixed<22,14,TRN,SAT>"),
+    )
+    return random_model(sizes, seed=seed, name=name, formats=formats)
+
+
+def bench_models(*, small: bool) -> tuple[FirmwareModel, ...]:
+    """Give the three models of the SIM-to-HW bench, as large as in a trigger or as small as they get."""
+    if small:
+        return random_model((10, 6, 4, 2), name="encoder"), logit_model(), other_roundings_model()
+    return (
+        random_model((57, 32, 16, 8), name="encoder", threshold=300.0),
+        logit_model((16, 64, 32, 32, 5)),
+        other_roundings_model((57, 16, 8, 3)),
     )
 
 

@@ -6,9 +6,12 @@ import pytest
 
 from hw.boards.device import EVENT_CAPACITY, LEASE_S, BusError, Device
 from hw.emulator import Emulator
+from hw.package import board_content
 from hw.registers import (
     ACTIVE_BANK,
     INACTIVE_BANK,
+    SCRATCH_WORDS,
+    TABLE_WORDS,
     Command,
     Register,
     Result,
@@ -19,6 +22,7 @@ from hw.registers import (
 from tests.support.hw import random_inputs
 
 ME, OTHER = 7, 8
+SCRATCH_END = Register.SCRATCH + SCRATCH_WORDS
 
 
 class Clock:
@@ -154,7 +158,9 @@ def test_what_is_read_only_or_unknown_cannot_be_written(address, device):
         put(device, address, 1)
 
 
-@pytest.mark.parametrize(("address", "count"), [(0x1000, 1), (Register.EVENT_WORDS, 2), (0xFFFF_FFFF, 1)])
+@pytest.mark.parametrize(
+    ("address", "count"), [(0x1000, 1), (TABLE_WORDS - 1, 2), (SCRATCH_END - 1, 2), (0xFFFF_FFFF, 1)]
+)
 def test_what_is_not_there_cannot_be_read(address, count, device):
     with pytest.raises(BusError):
         device.read(address, count)
@@ -210,7 +216,8 @@ def test_a_boot_brings_another_structure(device, packages):
 
 def test_the_board_itself_refuses_to_boot_what_it_cannot_trust(device, packages, tmp_path):
     content = packages.other.content
-    broken = content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]
+    place = content.index(b"images/p0.so") + 5000
+    broken = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
     for refused in (content[:-400], broken, b"", b"no package at all"):
         assert boot(device, refused) is Result.BAD_PACKAGE
     assert boot(device, content, length=len(content) + 40) is Result.BAD_PACKAGE
@@ -218,6 +225,41 @@ def test_the_board_itself_refuses_to_boot_what_it_cannot_trust(device, packages,
     assert boot(stranger, content) is Result.BAD_PACKAGE
     inputs = random_inputs(20, 57)
     assert (score(device, inputs) == Emulator(packages.first.model).scores(inputs)).all()
+
+
+def replace_partitions(device, content):
+    put(device, Register.CONFIG_LOCK, ME)
+    put(device, Register.BOOT_LENGTH, len(content))
+    padded = content + bytes(-len(content) % 4)
+    device.write_fifo(Register.BOOT_DATA, np.frombuffer(padded, ">u4").astype(np.uint32))
+    put(device, Register.COMMAND, Command.REPLACE)
+    return Result(one(device, Register.RESULT))
+
+
+def test_a_changed_partition_alone_is_enough(partitioned):
+    device = Device(partitioned.first, partitioned.trusted)
+    inputs = random_inputs(50, partitioned.first.model.n_inputs)
+    hashes = device.read(Register.PARTITION_HASHES, 16).reshape(2, 8)
+    assert replace_partitions(device, board_content(partitioned.other, {"p1"})) is Result.DONE
+    assert (score(device, inputs) == Emulator(partitioned.other.model).scores(inputs)).all()
+    after = device.read(Register.PARTITION_HASHES, 16).reshape(2, 8)
+    assert (after[0] == hashes[0]).all()
+    assert (after[1] != hashes[1]).any()
+    assert (one(device, Register.REPLACEMENTS), one(device, Register.BOOTS)) == (1, 0)
+
+
+def test_partitions_that_do_not_belong_are_refused(partitioned, packages):
+    device = Device(partitioned.first, (*partitioned.trusted, *packages.trusted))
+    inputs = random_inputs(50, partitioned.first.model.n_inputs)
+    assert replace_partitions(device, board_content(packages.first)) is Result.WRONG_SHELL
+    assert replace_partitions(device, board_content(partitioned.other, {"p0"})) is Result.BAD_PACKAGE
+    assert (score(device, inputs) == Emulator(partitioned.first.model).scores(inputs)).all()
+
+
+def test_the_scratch_memory_keeps_what_is_written_without_a_lock(device):
+    words = np.arange(SCRATCH_WORDS, dtype=np.uint32) * 77
+    device.write(Register.SCRATCH, words)
+    assert (device.read(Register.SCRATCH, SCRATCH_WORDS) == words).all()
 
 
 def test_an_unknown_command_is_refused(device):

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from hw import ipbus_client
+from hw import ipbus_tcp
 from hw.board import Board
 from hw.boards.emulated import start_emulated_board
 from hw.boards.ipbus import IPbusBoard
@@ -253,14 +253,14 @@ def test_a_running_board_keeps_no_files_that_its_death_could_leave_behind(packag
 
 @pytest.mark.parametrize("moment", [1, 3, 5])
 def test_an_exchange_cut_short_by_ctrl_c_leaves_no_answer_for_the_next(board, packages, monkeypatch, moment):
-    receive, calls = ipbus_client._receive, itertools.count()
+    receive, calls = ipbus_tcp.receive_exactly, itertools.count()
 
-    def interrupted(connection):
-        if next(calls) == moment:
+    def interrupted(connection, count):
+        if threading.current_thread() is threading.main_thread() and next(calls) == 2 * moment:
             raise KeyboardInterrupt
-        return receive(connection)
+        return receive(connection, count)
 
-    monkeypatch.setattr(ipbus_client, "_receive", interrupted)
+    monkeypatch.setattr(ipbus_tcp, "receive_exactly", interrupted)
     inputs = random_inputs(500, 57)
     with pytest.raises(KeyboardInterrupt):
         board.process(inputs)

@@ -1,4 +1,3 @@
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ from hw.emulator import Emulator
 from hw.errors import CompilerMissing, StructureMismatch, ToolchainError
 from hw.fixed_point import FixedFormat
 from hw.formats import NetworkFormats
-from hw.toolchain import Image
+from hw.toolchain import Image, laid_out
 from hw.toolchains.hls4ml import Hls4mlToolchain
 from tests.support.hw import corner_inputs, random_inputs, random_model
 
@@ -26,7 +25,7 @@ ODD_FORMATS = NetworkFormats(
 
 def image(model, folder):
     toolchain = Hls4mlToolchain()
-    return toolchain.build(toolchain.generate(model, folder))
+    return toolchain.build(toolchain.generate(laid_out(model, toolchain), folder))
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +33,12 @@ def demo(packages, tmp_path_factory):
     """Give the model and the image of the demonstration network."""
     package = packages.first
     path = tmp_path_factory.mktemp("demo") / "image.so"
-    path.write_bytes(package.image)
-    digest = hashlib.sha256(package.image).hexdigest()
-    return package.model, Image(path, digest, package.model.structure_hash, 0.0, package.sources)
+    path.write_bytes(package.images["p0"])
+    return package.model, Image({"p0": path}, 0.0, package.sources)
 
 
 def assert_bit_exact(built, model, inputs):
-    scores, accepts = Hls4mlToolchain().emulate(built.path, model).run(inputs)
+    scores, accepts = Hls4mlToolchain().emulate(built.parts, model).run(inputs)
     emulator = Emulator(model)
     assert (scores == emulator.scores(inputs)).all()
     assert (accepts == emulator.accepts(inputs)).all()
@@ -79,7 +77,7 @@ def test_other_formats_and_activations_agree_too(name, tmp_path):
         model = replace(model, layers=tuple(replace(layer, activation="linear") for layer in model.layers))
     n_inputs = model.n_inputs
     inputs = np.concatenate([random_inputs(20_000, n_inputs), corner_inputs(n_inputs)])
-    assert_bit_exact(image(model, tmp_path / "project"), model, inputs)
+    assert_bit_exact(image(model, tmp_path / "project"), laid_out(model, Hls4mlToolchain()), inputs)
 
 
 def test_sources_and_image_depend_on_the_structure_alone(demo, tmp_path):
@@ -88,7 +86,7 @@ def test_sources_and_image_depend_on_the_structure_alone(demo, tmp_path):
     sparse = other.with_memory(np.zeros(other.n_words, int))
     again = image(sparse, tmp_path / "elsewhere")
     assert again.sources == built.sources
-    assert again.sha256 == built.sha256
+    assert again.parts["p0"].read_bytes() == built.parts["p0"].read_bytes()
 
 
 def test_the_weights_are_arguments_of_the_network(demo):
@@ -101,9 +99,9 @@ def test_the_weights_are_arguments_of_the_network(demo):
 
 
 def test_an_image_of_another_structure_is_refused(demo):
-    model, built = demo
+    _, built = demo
     with pytest.raises(StructureMismatch, match="build the image again"):
-        Hls4mlToolchain().emulate(built.path, replace(model, contract_hash="other"))
+        Hls4mlToolchain().emulate(built.parts, random_model((57, 4, 2)))
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path, monkeypatch):
@@ -113,14 +111,14 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path, monkeypatch):
     status = toolchain.probe()
     assert not status.available
     assert "install g++" in status.reason
-    project = toolchain.generate(random_model((3, 2)), tmp_path / "project")
+    project = toolchain.generate(laid_out(random_model((3, 2)), toolchain), tmp_path / "project")
     with pytest.raises(CompilerMissing, match="install g\\+\\+"):
         toolchain.build(project)
 
 
 def test_a_compiler_that_fails_leaves_its_messages(tmp_path):
     toolchain = Hls4mlToolchain()
-    project = toolchain.generate(random_model((3, 2)), tmp_path / "project")
+    project = toolchain.generate(laid_out(random_model((3, 2)), toolchain), tmp_path / "project")
     (project.folder / "firmware" / "lumiwatch_top.cpp").write_text("this is no C++")
     with pytest.raises(ToolchainError, match=r"compiler\.log"):
         toolchain.build(project)
@@ -130,4 +128,9 @@ def test_a_compiler_that_fails_leaves_its_messages(tmp_path):
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "precious").write_text("")
     with pytest.raises(ToolchainError, match="not empty"):
+        Hls4mlToolchain().generate(laid_out(random_model((3, 2)), Hls4mlToolchain()), tmp_path)
+
+
+def test_a_model_laid_out_for_another_toolchain_is_refused(tmp_path):
+    with pytest.raises(ToolchainError, match="laid out for no toolchain"):
         Hls4mlToolchain().generate(random_model((3, 2)), tmp_path)
