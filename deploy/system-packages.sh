@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what Python cannot bring, where that is possible (root and apt); otherwise says in one line what to install.
-# usage: deploy/system-packages.sh [compiler] [browser] [database] [alertmanager] [promtool]
+# usage: deploy/system-packages.sh [compiler] [browser] [database] [alertmanager] [promtool] [ghdl]
 set -euo pipefail
 
 missing=()
@@ -12,7 +12,8 @@ for need in "$@"; do
     database) command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql) ;;
     alertmanager) command -v prometheus-alertmanager >/dev/null || command -v alertmanager >/dev/null || missing+=(prometheus-alertmanager) ;;
     promtool) command -v promtool >/dev/null || missing+=(prometheus) ;;
-    *) echo "system-packages.sh knows 'compiler', 'browser', 'database', 'alertmanager' and 'promtool', not '$need'" >&2; exit 2 ;;
+    ghdl) command -v ghdl >/dev/null || missing+=(ghdl) ;;
+    *) echo "system-packages.sh knows 'compiler', 'browser', 'database', 'alertmanager', 'promtool' and 'ghdl', not '$need'" >&2; exit 2 ;;
   esac
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
