@@ -1,0 +1,1 @@
+"""Projects for the vendors' tools: written completely everywhere, run where the tools are."""
