@@ -1,14 +1,23 @@
 """Three models through every toolchain that runs here, torch and a board: not one bit may differ."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from hw.apply import apply
 from hw.bench_page import write_page, write_picture
 from hw.boards.emulated import start_emulated_board
+from hw.boards.ipbus import IPbusBoard
+from hw.errors import ModelError
 from hw.job import BenchSpec, BuildSpec, bench_package, build
+from hw.models import emulator_of
+from hw.package import open_package
+from hw.plan import PlanKind, plan
 from hw.signing import create_signing_key
+from hw.toolchain import find_toolchain, laid_out
 from tests.support.hw import bench_models
+from tests.support.trees import random_tree_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -61,3 +70,41 @@ def test_all_implementations_of_a_model_agree_in_every_bit(model, tmp_path):
     write_page(result.bench, tmp_path / "bench.html")
     write_picture(result.bench, tmp_path / "bench.png")
     assert json.loads(result.model_dump_json())["passed"] is True
+
+
+def test_trees_go_the_same_way_from_model_to_board(tmp_path):
+    model = random_tree_model(n_trees=8, depth=3, n_inputs=6)
+    key = create_signing_key(tmp_path / "builder.key")
+    key.trusted.write(tmp_path / "builder.pub")
+    packages = []
+    for version, other in (("1", model), ("2", model.with_memory([model.threshold_raw + 3]))):
+        (tmp_path / "model.npz").write_bytes(other.to_npz_bytes())
+        spec = BuildSpec(
+            model=tmp_path / "model.npz",
+            out=tmp_path / f"{version}.lwpkg",
+            signing_key=tmp_path / "builder.key",
+            trusted_keys=tmp_path / "builder.pub",
+            reuse=tmp_path / "1.lwpkg" if packages else None,
+            version=version,
+            toolchain="conifer",
+            events=2000,
+        )
+        built = build(spec)
+        packages.append(open_package(built.package, (key.trusted,)))
+    assert built.reused_image
+    assert plan(packages[0].model, packages[1].model).kind is PlanKind.WEIGHTS
+    other_trees = random_tree_model(n_trees=8, depth=3, n_inputs=6, seed=2)
+    other_trees = replace(other_trees, layout=packages[0].model.layout)
+    assert plan(packages[0].model, other_trees).kind is PlanKind.PARTIAL
+    with start_emulated_board(packages[0].path, tmp_path / "builder.pub") as process:
+        board = IPbusBoard(process.address)
+        assert apply(packages[1], board, (key.trusted,)).outcome == "applied"
+        inputs = packages[1].golden_inputs
+        scores, accepts = emulator_of(packages[1].model).run(inputs)
+        done = board.process(inputs)
+        board.close()
+    assert (done.scores == scores).all()
+    assert (done.scores < 0).any()  # negative scores cross the wire with their sign
+    assert (done.accepts == accepts).all()
+    with pytest.raises(ModelError, match="made of trees"):
+        laid_out(model, find_toolchain("hls4ml"))
