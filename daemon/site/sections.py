@@ -268,7 +268,7 @@ class RetrainSettings(_Section):
 class FirmwareSettings(_Section):
     """Which toolchain builds, and which board runs the model."""
 
-    toolchain: str = "hls4ml"
+    toolchain: str = "lumiwatch-rtl"
     board: str = "emulated"  # "emulated" (started by lumiwatch), or "host:port" of an IPbus board
     build_timeout_s: float = Field(default=1800.0, gt=0)
 

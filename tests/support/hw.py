@@ -139,6 +139,7 @@ def build_packages(folder: Path, sizes=(57, 32, 16, 8), *, other=False) -> Signe
             out=out,
             signing_key=key_path,
             version=name,
+            toolchain="hls4ml",  # the quickest to compile
             events=2000,
             trusted_keys=trusted_path,
             **reuse,
