@@ -78,6 +78,11 @@ class FixedFormat:
     overflow: Overflow = Overflow.WRAP
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "rounding", Rounding(self.rounding))
+            object.__setattr__(self, "overflow", Overflow(self.overflow))
+        except ValueError as error:
+            raise FormatError(f"{error}: use RND, RND_CONV or TRN, and SAT or WRAP") from error
         if not 1 <= self.width <= MAXIMUM_WIDTH:
             raise FormatError(f"{self}: a width must be between 1 and {MAXIMUM_WIDTH} bits")
         if abs(self.fraction) > MAXIMUM_SHIFT:

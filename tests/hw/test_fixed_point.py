@@ -112,3 +112,10 @@ def test_what_is_no_format_is_refused(text):
 def test_a_conversion_across_too_many_bits_is_refused():
     with pytest.raises(FormatError, match="shift"):
         requantise(np.array([1]), 60, FixedFormat(40, 45))
+
+
+def test_modes_given_as_words_are_the_same_modes():
+    assert FixedFormat(8, 4, True, "RND", "SAT") == FixedFormat(8, 4, True, Rounding.RND, Overflow.SAT)
+    assert (quantise([0.97, 99.0], FixedFormat(8, 4, True, "RND", "SAT")) == [16, 127]).all()
+    with pytest.raises(FormatError, match="use RND"):
+        FixedFormat(8, 4, True, "UP", "SAT")

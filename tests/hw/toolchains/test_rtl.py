@@ -174,9 +174,9 @@ def test_synthesis_finds_memories_multipliers_and_neither_latches_nor_loops(tmp_
     assert (found.source, found.tool.split()[0], found.latency_cycles) == (
         "yosys",
         "Yosys",
-        4 + 10 + 9 + 1 + 4,
+        4 + 11 + 10 + 1 + 4,
     )
-    assert found.interval_cycles == 7
+    assert found.interval_cycles == 8
     assert found.brams == 3  # rows of 3 and of 2 words of 16 bits, 36 bits each
     assert found.dsps == 8  # one per lane, two for 24-bit scales, one for the squares
     assert 500 < (found.luts or 0) < 3000
