@@ -33,8 +33,8 @@ class Layout:
     part
         The device it is made for, e.g. `xcvu13p-flga2577-2-e`; empty for none in particular.
     constants
-        Segments that are constants of the firmware instead of words of its memory; changing one of them
-        takes a new image.
+        Segments that are constants of the firmware instead of words of its memory, in the order of their
+        names; changing one of them takes a new image.
     cuts
         Indices of the layers at which a new partition begins, rising, none of them 0. The input stage belongs
         to the first partition, the score stage to the last.
@@ -51,7 +51,7 @@ class Layout:
     cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "constants", tuple(self.constants))
+        object.__setattr__(self, "constants", tuple(sorted(set(self.constants))))
         object.__setattr__(self, "cuts", tuple(self.cuts))
         if list(self.cuts) != sorted(set(self.cuts)) or 0 in self.cuts:
             raise ModelError(f"partitions begin at the layers {self.cuts}: name rising indices above 0")

@@ -7,6 +7,7 @@ import pytest
 from hw.archive import npy_bytes, zip_bytes
 from hw.errors import ModelError, OffGridError
 from hw.fixed_point import FixedFormat
+from hw.layout import Layout
 from hw.network import DenseLayer, FirmwareModel, ScoreStage
 from tests.support.hw import random_model
 
@@ -156,3 +157,41 @@ def test_floating_point_parameters_are_refused():
     fmt = FixedFormat.parse("fixed<16,4>")
     with pytest.raises(ModelError, match="raw integers"):
         DenseLayer("dense1", np.zeros((2, 2)), np.zeros(2, int), fmt, fmt, "relu", fmt)
+
+
+def test_a_model_with_constants_and_partitions_survives_its_file():
+    model = random_model()
+    constants = ("dense2.weight", "dense1.weight", "dense1.bias")
+    laid_out = replace(model, layout=Layout("da4ml", "part", constants, (1, 2)))
+    again = FirmwareModel.from_npz_bytes(laid_out.to_npz_bytes())
+    assert again.layout == laid_out.layout
+    assert again.structure() == laid_out.structure()
+    assert (again.parameters() == model.parameters()).all()
+    assert again.n_words == model.n_words - sum(model.segment(name).words for name in constants)
+
+
+def test_partitions_share_the_memory_without_gaps():
+    model = replace(random_model(), layout=Layout(constants=("dense2.bias",), cuts=(1, 2)))
+    parts = model.partitions()
+    assert [part.start for part in parts] == [0, parts[0].stop, parts[1].stop]
+    assert parts[-1].stop == model.n_words
+    assert [s.name for part in parts for s in part.segments()] == [s.name for s in model.segments()]
+
+
+def test_layouts_that_cannot_be_are_refused():
+    with pytest.raises(ModelError, match=r"no segment 'dense9\.weight'"):
+        replace(random_model(), layout=Layout(constants=("dense9.weight",)))
+    with pytest.raises(ModelError, match="cannot begin at layer 3"):
+        replace(random_model(), layout=Layout(cuts=(3,)))
+    for cuts in ((0,), (2, 1), (1, 1)):
+        with pytest.raises(ModelError, match="rising indices"):
+            Layout(cuts=cuts)
+
+
+def test_the_value_of_a_constant_is_structure_and_not_weights():
+    model = replace(random_model(), layout=Layout(constants=("dense1.bias",)))
+    words = model.parameters()
+    words[model.segment("dense1.bias").start] += 1
+    other = model.with_parameters(words)
+    assert other.structure_hash != model.structure_hash
+    assert (other.weights_hash, other.shell_hash) == (model.weights_hash, model.shell_hash)

@@ -9,7 +9,7 @@ from hw.apply import apply
 from hw.bench_page import write_page, write_picture
 from hw.boards.emulated import start_emulated_board
 from hw.boards.ipbus import IPbusBoard
-from hw.errors import ModelError
+from hw.errors import ModelError, ShellMismatch, StructureMismatch
 from hw.job import BenchSpec, BuildSpec, bench_package, build
 from hw.models import emulator_of
 from hw.package import open_package
@@ -70,6 +70,45 @@ def test_all_implementations_of_a_model_agree_in_every_bit(model, tmp_path):
     write_page(result.bench, tmp_path / "bench.html")
     write_picture(result.bench, tmp_path / "bench.png")
     assert json.loads(result.model_dump_json())["passed"] is True
+
+
+def test_a_board_changes_its_toolchain_and_then_one_partition_of_constants(tmp_path):
+    model = bench_models(small=True)[0]
+    words = model.parameters()
+    words[model.segment("dense3.bias").start] += 40
+    key = create_signing_key(tmp_path / "builder.key")
+    key.trusted.write(tmp_path / "builder.pub")
+    packages = []
+    for number, (toolchain, one) in enumerate(
+        (("hls4ml", model), ("da4ml", model), ("da4ml", model.with_parameters(words)))
+    ):
+        (tmp_path / "model.npz").write_bytes(one.to_npz_bytes())
+        spec = BuildSpec(
+            model=tmp_path / "model.npz",
+            out=tmp_path / f"{number}.lwpkg",
+            signing_key=tmp_path / "builder.key",
+            version=str(number),
+            toolchain=toolchain,
+            events=300,
+        )
+        packages.append(open_package(build(spec).package, (key.trusted,)))
+    hls, first, second = packages
+    with start_emulated_board(hls.path, tmp_path / "builder.pub") as process:
+        board = IPbusBoard(process.address)
+        with pytest.raises(ShellMismatch, match="approve a full reconfiguration"):
+            apply(first, board, (key.trusted,), approved=PlanKind.PARTIAL)
+        assert apply(first, board, (key.trusted,), approved=PlanKind.FULL, previous=hls).ok
+        with pytest.raises(StructureMismatch, match="approve a partial reconfiguration"):
+            apply(second, board, (key.trusted,))
+        report = apply(second, board, (key.trusted,), approved=PlanKind.PARTIAL, previous=first)
+        done = board.process(second.golden_inputs)
+        counters = board.identify().counters
+        board.close()
+    assert (report.outcome, report.plan_kind) == ("applied", PlanKind.PARTIAL)
+    assert plan(first.model, second.model).changed_partitions == ("p2",)
+    assert (counters.boots, counters.replacements, counters.switches) == (1, 1, 0)
+    assert (done.scores == second.golden_scores).all()
+    assert (second.golden_scores != first.golden_scores).any()
 
 
 def test_trees_go_the_same_way_from_model_to_board(tmp_path):
