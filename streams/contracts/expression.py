@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -173,8 +174,9 @@ class Expression:
         return result
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Expression:
-    """Parse and check one expression.
+    """Parse and check one expression; the same text gives the same object.
 
     Raises
     ------
@@ -267,6 +269,12 @@ def _check_call(name: str, arguments: list[ast.expr], text: str) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
+def _written(node: ast.expr) -> str:
+    """Return what nodes that say the same have in common; `parse` keeps nodes, so it is worked out once."""
+    return ast.dump(node)
+
+
 def _evaluate(node: ast.expr, columns: Mapping[str, Column], memo: dict[str, Column]) -> Column:
     match node:
         case ast.Constant(value=int() as value):
@@ -277,7 +285,7 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Column], memo: dict[str, Col
             return np.array(CONSTANTS[name]) if name in CONSTANTS else columns[name]
         case ast.Call(func=ast.Name(id="branch"), args=[ast.Constant(value=str() as name)]):
             return columns[name]
-    key = ast.dump(node)
+    key = _written(node)
     if key not in memo:
         memo[key] = _combined(node, columns, memo)
     return memo[key]

@@ -5,7 +5,7 @@ are not selected, or hold a value that has no code, are dropped and counted by t
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from streams.contracts import columns as c
 from streams.contracts import expression
 from streams.contracts.columns import Column, Lists
 from streams.contracts.contract import Contract, ObjectGroup
-from streams.conversion.digitise_kernels import clear_missing, fill_codes, leading_places, places
+from streams.conversion.digitise_kernels import Coder, clear_missing, leading_places, places
 from streams.errors import ExpressionError
 
 KEPT: Final[dict[str, type[np.generic]]] = {
@@ -68,56 +68,65 @@ def kept_columns(contract: Contract) -> dict[str, type[np.generic]]:
     return {name: dtype for name, dtype in KEPT.items() if getattr(contract, name) is not None}
 
 
-def convert_chunk(columns: Mapping[str, Column], n_events: int, contract: Contract) -> Chunk:
-    """Turn columns into codes.
+class Converter:
+    """Turns columns into the codes of one contract, chunk by chunk."""
 
-    Parameters
-    ----------
-    columns
-        Branch -> its values for `n_events` events.
-    n_events
-        How many.
-    contract
-        What to make of them.
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._coders = [[Coder(one, group.count) for one in group.quantities] for group in contract.objects]
 
-    Raises
-    ------
-    ExpressionError
-        An expression does not fit the data.
-    """
-    good = np.ones(n_events, dtype=np.bool_)
-    dropped: Counter[str] = Counter()
+    def convert(self, columns: Mapping[str, Column], n_events: int) -> Chunk:
+        """Turn columns into codes.
 
-    def drop(bad: Mask, reason: str) -> None:
-        dropped[reason] += int(np.count_nonzero(bad & good))
-        good[bad] = False
+        Parameters
+        ----------
+        columns
+            Branch -> its values for `n_events` events.
+        n_events
+            How many.
 
-    events = _Events(columns, n_events)
-    if contract.select is not None:
-        drop(~events.condition(contract.select), "not selected")
-    inputs = np.empty((n_events, contract.n_inputs), dtype=np.int16)
-    start = 0
-    for group in contract.objects:
-        width = group.count * len(group.quantities)
-        block = inputs[:, start : start + width].reshape(n_events, group.count, len(group.quantities))
-        _fill_group(block, group, events, drop)
-        start += width
-    kept = {
-        name: _integers(events.numbers(getattr(contract, name)), name, drop)
-        if dtype is np.int64
-        else _floats(events.numbers(getattr(contract, name)), name, drop)
-        for name, dtype in kept_columns(contract).items()
-    }
-    if not good.all():
-        inputs = inputs[good]
-        kept = {name: values[good] for name, values in kept.items()}
-    return Chunk(n_events, inputs, kept, +dropped)
+        Raises
+        ------
+        ExpressionError
+            An expression does not fit the data.
+        """
+        contract = self._contract
+        good = np.ones(n_events, dtype=np.bool_)
+        dropped: Counter[str] = Counter()
+
+        def drop(bad: Mask, reason: str) -> None:
+            dropped[reason] += int(np.count_nonzero(bad & good))
+            good[bad] = False
+
+        events = _Events(columns, n_events)
+        if contract.select is not None:
+            drop(~events.condition(contract.select), "not selected")
+        inputs = np.empty((n_events, contract.n_inputs), dtype=np.int16)
+        start = 0
+        for group, coders in zip(contract.objects, self._coders, strict=True):
+            width = group.count * len(group.quantities)
+            block = inputs[:, start : start + width].reshape(n_events, group.count, len(group.quantities))
+            _fill_group(block, group, coders, events, drop)
+            start += width
+        kept = {
+            name: _integers(events.numbers(getattr(contract, name)), name, drop)
+            if dtype is np.int64
+            else _floats(events.numbers(getattr(contract, name)), name, drop)
+            for name, dtype in kept_columns(contract).items()
+        }
+        if not good.all():
+            inputs = inputs[good]
+            kept = {name: values[good] for name, values in kept.items()}
+        return Chunk(n_events, inputs, kept, +dropped)
 
 
 class _Events:
     """Evaluates expressions over the same events; what they share is worked out once."""
 
     def __init__(self, columns: Mapping[str, Column], n_events: int) -> None:
+        for name, column in columns.items():
+            if len(column) != n_events:  # compiled loops would read beyond their end
+                raise ExpressionError(f"branch '{name}' holds {len(column)} of {n_events} events")
         self._columns, self._n_events = columns, n_events
         self._memo: dict[str, Column] = {}
 
@@ -149,7 +158,9 @@ class _Events:
         return Lists(np.ascontiguousarray(result), np.arange(self._n_events + 1, dtype=np.int64))
 
 
-def _fill_group(block: npt.NDArray[np.int16], group: ObjectGroup, events: _Events, drop: Drop) -> None:
+def _fill_group(
+    block: npt.NDArray[np.int16], group: ObjectGroup, coders: Sequence[Coder], events: _Events, drop: Drop
+) -> None:
     """Fill int16 (n_events, count, quantities) with the codes of one kind of object."""
     values = {quantity.name: events.objects(quantity.expression) for quantity in group.quantities}
     first = group.quantities[0].name
@@ -167,8 +178,8 @@ def _fill_group(block: npt.NDArray[np.int16], group: ObjectGroup, events: _Event
         index = places(values[first], group.count, mask)
     else:
         index = leading_places(_sortable(values[group.sort_by]), group.count, mask)
-    for position, quantity in enumerate(group.quantities):
-        fill_codes(block[:, :, position], _sortable(values[quantity.name]), index, quantity)
+    for position, (quantity, coder) in enumerate(zip(group.quantities, coders, strict=True)):
+        coder.fill(block[:, :, position], _sortable(values[quantity.name]), index)
     clear_missing(block, group)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from streams.contracts.contract import Contract
-from streams.conversion.chunk import branches_of, convert_chunk, kept_columns
+from streams.conversion.chunk import Converter, branches_of, kept_columns
 from streams.conversion.source import RootSource, look_into
 from streams.conversion.spool import Spool
 from streams.errors import ConversionPaused, ConvertError, DatasetError, ExpressionError
@@ -150,10 +150,11 @@ def _read_all(
 ) -> None:
     total = sum(source.entries for source in sources)
     read = sum(source.entries for source in spool.journal.finished) + spool.journal.entry
+    converter = Converter(contract)
     with ThreadPoolExecutor(1, "sha256") as pool:
         for source in sources[len(spool.journal.finished) :]:
             digest = pool.submit(source.sha256)
-            for n_events in _read_one(source, contract, spool, step_size):
+            for n_events in _read_one(source, converter, spool, step_size):
                 read += n_events
                 if progress is not None:
                     progress(read, total)
@@ -161,11 +162,11 @@ def _read_all(
             spool.finish_source(SourceFile(name=source.name, sha256=digest.result(), entries=source.entries))
 
 
-def _read_one(source: RootSource, contract: Contract, spool: Spool, step_size: int | str) -> Iterator[int]:
+def _read_one(source: RootSource, converter: Converter, spool: Spool, step_size: int | str) -> Iterator[int]:
     """Bring the rest of one source in; yield the number of events of each chunk."""
     for n_events, columns in source.chunks(step_size, spool.journal.entry):
         try:
-            chunk = convert_chunk(columns, n_events, contract)
+            chunk = converter.convert(columns, n_events)
         except ExpressionError as error:
             raise ConvertError(f"{source.location}: {error}") from error
         made = {"inputs": chunk.inputs, **chunk.kept}

@@ -27,6 +27,8 @@ def _compiled(function: Function) -> Function:
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.signedinteger[Any]]
 _ALL: Final[Mask] = np.zeros(0, dtype=np.bool_)
+_LONGEST_TABLE: Final = 1 << 14
+"""Raw integers that a table is made for: a longer one leaves the caches, and the arithmetic is quicker."""
 
 
 def places(lists: Lists, count: int, mask: Mask = _ALL) -> Places:
@@ -65,43 +67,66 @@ def _places_of(lists: Lists, count: int) -> Places:
     return np.empty((len(lists), count), dtype=kind)
 
 
-def fill_codes(codes: npt.NDArray[np.int16], values: Lists, index: Places, quantity: Quantity) -> None:
-    """Write the codes of one quantity.
+class Coder:
+    """Writes the codes of one quantity. What depends on the contract alone is worked out once.
 
     Parameters
     ----------
-    codes
-        int16, shape (n_events, count), to be filled; a view with strides will do.
-    values
-        Integers where the quantity is coded, else floating point. NaN and infinity become padding.
-    index
-        Which value stands where, as `places` gives it.
     quantity
         How to digitise.
+    count
+        How many objects of an event have a code.
     """
-    count = index.shape[1]
-    stage = quantity.stage
-    numbers = np.empty((3, count), dtype=np.int64)  # offset, shift, padding of each object
-    for k in range(count):
-        offset = quantity.offset if stage is None else stage.offset_steps(k)
-        shift = quantity.shift if stage is None else stage.shift_of(k)
-        numbers[:, k] = offset, shift, quantity.padding(k)
-    if stage is None:
-        fractions, rounding, low, high = (0, 0), 0, INT16_MINIMUM, INT16_MAXIMUM
-    else:
-        fractions, rounding = (
-            (stage.raw_type.fraction, stage.scaled_type.fraction),
-            stage.scaled_type.rounding,
-        )
-        low, high = stage.scaled_type.minimum, stage.scaled_type.maximum
-    scaling = (*fractions, rounding, low, high)
-    limits = (quantity.minimum, quantity.maximum, quantity.wrap or 0)
-    if quantity.coded:
-        _codes_of_integers(values.content, index, codes, limits, numbers, scaling)
-    else:
-        content = values.content.astype(np.float64, copy=False)
-        nearest = quantity.rounding == "nearest"
-        _codes_of_floats(content, index, codes, (quantity.lsb, nearest), limits, numbers, scaling)
+
+    def __init__(self, quantity: Quantity, count: int) -> None:
+        stage = quantity.stage
+        self._numbers = np.empty((3, count), dtype=np.int64)  # offset, shift, padding of each object
+        for k in range(count):
+            offset = quantity.offset if stage is None else stage.offset_steps(k)
+            shift = quantity.shift if stage is None else stage.shift_of(k)
+            self._numbers[:, k] = offset, shift, quantity.padding(k)
+        if stage is None:
+            fractions, rounding, low, high = (0, 0), 0, INT16_MINIMUM, INT16_MAXIMUM
+        else:
+            fractions, rounding = (
+                (stage.raw_type.fraction, stage.scaled_type.fraction),
+                stage.scaled_type.rounding,
+            )
+            low, high = stage.scaled_type.minimum, stage.scaled_type.maximum
+        self._scaling = (*fractions, rounding, low, high)
+        self._limits = (quantity.minimum, quantity.maximum, quantity.wrap or 0)
+        self._unit = None if quantity.coded else (quantity.lsb, quantity.rounding == "nearest")
+        span = quantity.maximum - quantity.minimum + 1
+        self._table = self._codes_of_all(span, count) if quantity.coded and span <= _LONGEST_TABLE else None
+
+    def fill(self, codes: npt.NDArray[np.int16], values: Lists, index: Places) -> None:
+        """Write codes.
+
+        Parameters
+        ----------
+        codes
+            int16, shape (n_events, count), to be filled; a view with strides will do.
+        values
+            Integers where the quantity is coded, else floating point. NaN and infinity become padding.
+        index
+            Which value stands where, as `places` gives it.
+        """
+        content = values.content
+        if self._unit is not None:
+            content = content.astype(np.float64, copy=False)
+            _codes_of_floats(content, index, codes, self._unit, self._limits, self._numbers, self._scaling)
+        elif self._table is not None:
+            _codes_from_table(content, index, codes, self._limits, self._numbers[2], self._table)
+        else:
+            _codes_of_integers(content, index, codes, self._limits, self._numbers, self._scaling)
+
+    def _codes_of_all(self, span: int, count: int) -> npt.NDArray[np.int16]:
+        """Return int16, shape (count, span): the codes of all raw integers in the range."""
+        every = np.arange(self._limits[0], self._limits[1] + 1, dtype=np.int64)
+        index = np.repeat(np.arange(span), count).reshape(span, count)
+        codes = np.empty((span, count), dtype=np.int16)
+        _codes_of_integers(every, index, codes, self._limits, self._numbers, self._scaling)
+        return np.ascontiguousarray(codes.T)
 
 
 def clear_missing(codes: npt.NDArray[np.int16], group: ObjectGroup) -> None:
@@ -189,6 +214,22 @@ def _codes_of_integers(values: Any, index: Any, codes: Any, limits: Any, numbers
                 raw = minimum + (raw - minimum) % wrap
             raw = min(max(raw, minimum), maximum)
             codes[event, k] = _scaled(raw, numbers[0, k], numbers[1, k], scaling)
+
+
+@_compiled
+def _codes_from_table(values: Any, index: Any, codes: Any, limits: Any, padding: Any, table: Any) -> None:
+    minimum, maximum, wrap = limits
+    n_events, count = index.shape
+    for event in range(n_events):
+        for k in range(count):
+            place = index[event, k]
+            if place < 0:
+                codes[event, k] = padding[k]
+                continue
+            raw = np.int64(values[np.uint64(place)])  # unsigned: nothing is counted from the end
+            if wrap > 0 and not minimum <= raw <= maximum:
+                raw = minimum + (raw - minimum) % wrap
+            codes[event, k] = table[np.uint64(k), np.uint64(min(max(raw, minimum), maximum) - minimum)]
 
 
 @_compiled

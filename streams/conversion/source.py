@@ -16,19 +16,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import uproot
 from fsspec.core import url_to_fs
 from fsspec.registry import get_filesystem_class, known_implementations
 
 from streams.contracts.columns import Column, from_awkward
+from streams.conversion.baskets import between_borders, common_cuts, unpack_quickly
 from streams.errors import ConversionPaused, ConvertError, ExpressionError
 
 _MAGIC: Final = b"root"
 _MAX_NAMES: Final = 30
 _PROBE: Final = 1000
 _UNITS: Final = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
-_PIECE: Final = 1 << 20
 _THREADS: Final = 2
 """That unpack baskets; more than two find nothing to do beside the rest of a conversion."""
 _TREES: Final = frozenset({"TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple", "ROOT::Experimental::RNTuple"})
@@ -79,14 +78,11 @@ class RootSource:
         ConvertError
             It cannot be read.
         """
-        digest = hashlib.sha256()
         try:
             with _opened(self.location) as stream:
-                while piece := stream.read(_PIECE):
-                    digest.update(piece)
+                return hashlib.file_digest(stream, "sha256").hexdigest()
         except Exception as error:
             raise _lost(self.location, error) from error
-        return digest.hexdigest()
 
     def check_unchanged(self) -> None:
         """Refuse a local file that was written to since it was looked into. Raises `ConvertError`."""
@@ -110,7 +106,7 @@ class RootSource:
                     columns = {
                         name: from_awkward(parts[tree][key], name) for name, (tree, key) in self.keys.items()
                     }
-                    n_events = len(next(iter(parts.values())))
+                    n_events = len(next(iter(columns.values())))
                     done += n_events
                     yield n_events, columns
         except ExpressionError as error:
@@ -132,41 +128,21 @@ class RootSource:
         trees = [(file[tree], keys) for tree, keys in wanted.items()]
         if isinstance(step_size, str):
             step = _events_in(step_size, *trees[0])
-            cuts = _between_baskets(trees, step, start)
+            cuts = common_cuts(trees, step, start)
         else:
             step, cuts = step_size, []
-        steps = _slices(trees, cuts) if cuts else _ahead(_equal_steps(trees, step, start))
+        steps = (
+            _slices(trees, cuts, remote=self.is_remote) if cuts else _ahead(_equal_steps(trees, step, start))
+        )
         with closing(steps):
             yield from (dict(zip(wanted, parts, strict=True)) for parts in steps)
 
 
-def _between_baskets(trees: Sequence[_Tree], step: int, start: int) -> list[int]:
-    """Return events to cut at, about a step apart, where no basket is cut; none where there are no such."""
-    if any("RNTuple" in tree.classname for tree, _ in trees):
-        return []
-    borders = np.array(
-        sorted(
-            set.intersection(*(set(t.common_entry_offsets(filter_name=_among(keys))) for t, keys in trees))
-        )
-    )
-    cuts, end = [start], int(trees[0][0].num_entries)
-    while cuts[-1] < end:
-        aim = min(cuts[-1] + step, end)
-        near = int(borders[np.argmin(np.abs(borders - aim))])
-        if near <= cuts[-1] or abs(near - aim) > step / 2:
-            return []
-        cuts.append(near)
-    return cuts
-
-
-def _slices(trees: Sequence[_Tree], cuts: Sequence[int]) -> _Steps:
+def _slices(trees: Sequence[_Tree], cuts: Sequence[int], *, remote: bool) -> _Steps:
     """Read what lies between cuts; each slice in a thread of its own, so that none waits for another."""
 
     def read(first: int, last: int) -> tuple[Any, ...]:
-        return tuple(
-            tree.arrays(filter_name=_among(keys), entry_start=first, entry_stop=last, library="ak")
-            for tree, keys in trees
-        )
+        return tuple(_slice(tree, keys, first, last, remote=remote) for tree, keys in trees)
 
     pool = ThreadPoolExecutor(_THREADS, "read")
     under_way: deque[Future[tuple[Any, ...]]] = deque()
@@ -179,6 +155,16 @@ def _slices(trees: Sequence[_Tree], cuts: Sequence[int]) -> _Steps:
             yield under_way.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _slice(tree: Any, keys: set[str], first: int, last: int, *, remote: bool) -> dict[str, Any]:
+    """Read some events: of a server in one request, of a local file basket by basket where they are plain."""
+    found = {} if remote else {key: between_borders(tree[key], first, last) for key in keys}
+    left = {key for key in keys if found.get(key) is None}
+    if left:
+        arrays = tree.arrays(filter_name=_among(left), entry_start=first, entry_stop=last, library="ak")
+        found |= {key: arrays[key] for key in left}
+    return found
 
 
 def _equal_steps(trees: Sequence[_Tree], step: int, start: int) -> _Steps:
@@ -283,6 +269,7 @@ def _check_length(location: str, tree: str, entries: int, other: str, others: in
 
 
 def _tree_file(location: str) -> Any:
+    unpack_quickly()
     # uproot's other ways to read a local file keep all of it in the address space, or take longer
     options = {} if _is_remote(location) else {"handler": uproot.MultithreadedFileSource}
     return uproot.open({location: None}, array_cache=None, **options)

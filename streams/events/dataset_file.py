@@ -12,7 +12,9 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -24,6 +26,8 @@ from streams.errors import DatasetError
 from streams.events.checksums import crc32_of_both
 
 _PIECE: Final = 1 << 20
+_AHEAD: Final = 4
+"""Pieces that may wait to be hashed."""
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
 _LIMIT: Final = zipfile.ZIP64_LIMIT
 _ZIP64_VERSION: Final = 45
@@ -212,16 +216,25 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_pieces_atomically(path: Path, pieces: Iterable[Piece]) -> str:
-    """Write a file that comes in pieces, and return its sha256. Raises as `write_atomically`."""
+    """Write a file that comes in pieces, and return its sha256. Raises as `write_atomically`.
+
+    It is hashed while it is written and while the disk takes it.
+    """
     refuse_special(path)
     temporary: Path | None = None
     digest = hashlib.sha256()
+    hashed: deque[Future[None]] = deque()
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+        with (
+            ThreadPoolExecutor(1, "sha256") as pool,
+            tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream,
+        ):
             temporary = Path(stream.name)
             for piece in pieces:
+                hashed.append(pool.submit(digest.update, piece))
                 stream.write(piece)
-                digest.update(piece)
+                if len(hashed) > _AHEAD:
+                    hashed.popleft().result()
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streams.contracts.columns import Lists
 from streams.contracts.contract import InputStage, ObjectGroup, Quantity, digitise
-from streams.conversion.digitise_kernels import clear_missing, fill_codes, leading_places, places
+from streams.conversion.digitise_kernels import Coder, clear_missing, leading_places, places
 
 STAGE = InputStage(
     raw="ap_fixed<18,13>", scaled="ap_fixed<8,6,RND_CONV,SAT>", offset=[5.5, 0.0, -3.0], shift=[2, 4, -1]
@@ -46,7 +46,7 @@ def test_codes_are_those_of_the_plain_formula(values, changes, coded):
     content = lists(numbers)
     content = Lists(content.content.astype(np.int64 if coded else np.float64), content.offsets)
     codes = np.full((len(values), 3, 2), 999, dtype=np.int16)
-    fill_codes(codes[:, :, 1], content, places(content, 3), quantity)
+    Coder(quantity, 3).fill(codes[:, :, 1], content, places(content, 3))
     expected = [
         [
             int(digitise(np.array(one[k]), quantity, k)) if k < len(one) else quantity.padding(k)
@@ -72,7 +72,7 @@ def test_the_largest_come_first_and_equal_ones_as_they_were(values, count):
 def test_values_without_a_code_become_padding():
     values = lists([[np.nan, np.inf, 1.0]])
     codes = np.zeros((1, 3), dtype=np.int16)
-    fill_codes(codes, values, places(values, 3), Quantity(**(PLAIN | {"offset": 4})))
+    Coder(Quantity(**(PLAIN | {"offset": 4})), 3).fill(codes, values, places(values, 3))
     assert codes.tolist() == [[-4, -4, -2]]
 
 
