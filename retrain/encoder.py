@@ -156,8 +156,13 @@ def encoder_of(model: FirmwareModel) -> AnomalyEncoder:
     Raises
     ------
     EncoderMismatch
-        When the layers' activations are others.
+        When the layers' activations are others, or the score is none of an anomaly encoder's.
     """
+    if model.score_stage.kind != "sum_of_squares":
+        raise EncoderMismatch(
+            f"the score of model {model.name} is a {model.score_stage.kind}, lumiwatch trains encoders whose score "
+            "is a sum of squares: retrain it where it was trained and ingest the result"
+        )
     activations = [layer.activation for layer in model.layers]
     if activations != ["relu"] * (len(activations) - 1) + ["linear"]:
         raise EncoderMismatch(

@@ -8,7 +8,7 @@ from hw.emulator import Emulator
 from hw.fixed_point import to_float
 from retrain.encoder import AnomalyEncoder, encoder_of, quantise_encoder, with_segments_of
 from retrain.errors import EncoderMismatch
-from tests.support.hw import random_model
+from tests.support.hw import logit_model, random_model
 
 
 def test_a_firmware_model_survives_the_way_to_an_encoder_and_back(firmware, contract):
@@ -75,3 +75,8 @@ def test_a_network_with_other_activations_is_no_encoder():
     layers = (replace(model.layers[0], activation="linear"), *model.layers[1:])
     with pytest.raises(EncoderMismatch, match="linear, relu, linear"):
         encoder_of(replace(model, layers=layers))
+
+
+def test_a_model_with_another_score_is_no_encoder():
+    with pytest.raises(EncoderMismatch, match="the score of model jet_tagger is a logit"):
+        encoder_of(logit_model())
