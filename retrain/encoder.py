@@ -160,8 +160,8 @@ def encoder_of(model: FirmwareModel) -> AnomalyEncoder:
     """
     if model.score_stage.kind != "sum_of_squares":
         raise EncoderMismatch(
-            f"the score of model {model.name} is a {model.score_stage.kind}, lumiwatch trains encoders whose score "
-            "is a sum of squares: retrain it where it was trained and ingest the result"
+            f"the score of model {model.name} is a {model.score_stage.kind}, lumiwatch trains encoders whose "
+            "score is a sum of squares: retrain it where it was trained and ingest the result"
         )
     activations = [layer.activation for layer in model.layers]
     if activations != ["relu"] * (len(activations) - 1) + ["linear"]:
