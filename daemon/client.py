@@ -17,6 +17,7 @@ from daemon.errors import DaemonError, DaemonUnreachable, RequestRefused
 from daemon.site.settings import Site
 
 _READY_TIMEOUT_S = 2.0
+_TIMEOUT_S = 30.0
 TOKEN_VARIABLE = "LUMIWATCH_TOKEN_FILE"  # noqa: S105 - the name of a variable, not a secret
 
 
@@ -36,7 +37,7 @@ class Client:
         self._http = httpx.Client(
             base_url=f"{base_url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30.0,
+            timeout=_TIMEOUT_S,
             trust_env=False,
         )
 
@@ -56,9 +57,9 @@ class Client:
         """
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, content: dict[str, Any]) -> Any:
+    def post(self, path: str, content: dict[str, Any], *, timeout_s: float = _TIMEOUT_S) -> Any:
         """Send a JSON document; returns the answer. Raises as `get`."""
-        return self._call("POST", path, json=content)
+        return self._call("POST", path, json=content, timeout=timeout_s)
 
     def delete(self, path: str) -> Any:
         """End what a path names; returns the answer. Raises as `get`."""

@@ -82,6 +82,8 @@ class ScrubReport(BaseModel):
         What it came to.
     reason
         One sentence.
+    repair
+        What the repair did to the board; None when nothing was tried, or when it broke off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,6 +94,7 @@ class ScrubReport(BaseModel):
     flipped: tuple[FlippedWord, ...]
     outcome: ScrubOutcome
     reason: str
+    repair: ApplyReport | None = None
 
     @property
     def wrong_weights(self) -> bool:
@@ -172,8 +175,8 @@ def scrub(
     what = f"{len(wrong)} of {len(expected)} words have flipped bits, the first in {wrong[0].segment}"
     if not repair:
         return _report(board, package, wrong, ScrubOutcome.FLIPPED, what)
-    outcome, reason = _repaired(package, board, trusted_keys)
-    return _report(board, package, wrong, outcome, f"{what}; {reason}")
+    outcome, reason, repaired = _repaired(package, board, trusted_keys)
+    return _report(board, package, wrong, outcome, f"{what}; {reason}", repaired)
 
 
 def _active_words(board: Board, package_id: str) -> npt.NDArray[np.int32] | None:
@@ -188,18 +191,25 @@ def _active_words(board: Board, package_id: str) -> npt.NDArray[np.int32] | None
     raise BoardError(f"board at {board.address} changes its firmware in every look: stop the other clients")
 
 
-def _repaired(package: Package, board: Board, trusted_keys: Sequence[TrustedKey]) -> tuple[ScrubOutcome, str]:
+def _repaired(
+    package: Package, board: Board, trusted_keys: Sequence[TrustedKey]
+) -> tuple[ScrubOutcome, str, ApplyReport | None]:
     try:
-        report: ApplyReport = apply(package, board, trusted_keys)
+        report = apply(package, board, trusted_keys)
     except BoardError as error:
-        return ScrubOutcome.FAILED, str(error)
+        return ScrubOutcome.FAILED, str(error), None
     if not report.ok:
-        return ScrubOutcome.FAILED, report.reason
-    return ScrubOutcome.REPAIRED, f"loaded again and proven: {report.reason}"
+        return ScrubOutcome.FAILED, report.reason, report
+    return ScrubOutcome.REPAIRED, f"loaded again and proven: {report.reason}", report
 
 
 def _report(
-    board: Board, package: Package, flipped: tuple[FlippedWord, ...], outcome: ScrubOutcome, reason: str
+    board: Board,
+    package: Package,
+    flipped: tuple[FlippedWord, ...],
+    outcome: ScrubOutcome,
+    reason: str,
+    repair: ApplyReport | None = None,
 ) -> ScrubReport:
     return ScrubReport(
         board=board.address,
@@ -208,4 +218,5 @@ def _report(
         flipped=flipped,
         outcome=outcome,
         reason=reason,
+        repair=repair,
     )

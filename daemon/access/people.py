@@ -1,27 +1,22 @@
 """Who is declared: the people of `[operators]` in lumiwatch.toml, and the token files that they may have.
 
-The file counts as it is now: whoever is taken out of it, or lowered in role, is so at the next question. One
-that cannot be read counts as it was, so that a slip of the pen locks nobody out. Opens no database.
+They are those of the configuration in effect: what `prepare` gives puts others in their place as a whole, and
+whoever is taken out, or lowered in role, is so at the next question. Opens no database.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 from daemon.access.roles import Role
 from daemon.access.secret_files import read_or_make_secret, read_private_secret
 from daemon.errors import SettingsError
-from daemon.site.sections import SiteSettings
-from daemon.site.settings import Site, read_site_settings
-
-logger = logging.getLogger(__name__)
+from daemon.site.settings import Site
 
 DEFAULT_OPERATOR: Final = "local"
 """Who acts at a site that declares nobody."""
@@ -62,7 +57,7 @@ class People:
     Parameters
     ----------
     site
-        As it was loaded; its file is read again when it changes.
+        Declares them.
 
     Raises
     ------
@@ -71,23 +66,38 @@ class People:
     """
 
     def __init__(self, site: Site) -> None:
-        self._site = site
-        self._stamp = _stamp(site.file)
         self._declared = _declare(site)
-        self._declares = bool(site.settings.operators)
-        self._reading = Lock()
+        self._nobody = not site.settings.operators
+
+    def prepare(self, site: Site) -> Callable[[], None]:
+        """Read whom a new configuration declares; returns what lets them count, which cannot fail.
+
+        Raises
+        ------
+        SettingsError
+            As at the start; or nobody is declared any more: the file is half written, or it would make an
+            admin of whoever holds the token of `local`. Nothing has changed.
+        """
+        if not self._nobody and not site.settings.operators:
+            raise SettingsError(f"{site.file}: declares nobody any more; if you mean it, restart")
+        declared = _declare(site)
+
+        def take() -> None:
+            self._declared, self._nobody = declared, not site.settings.operators
+
+        return take
 
     def find(self, name: str) -> Person | None:
         """Find a declared person by name."""
-        return self._now().people.get(name)
+        return self._declared.people.get(name)
 
     def everyone(self) -> tuple[Person, ...]:
         """List all who are declared, by name."""
-        return tuple(person for _, person in sorted(self._now().people.items()))
+        return tuple(person for _, person in sorted(self._declared.people.items()))
 
     def of_token_file(self, token: str) -> Person | None:
         """Tell in whose token file a token stands."""
-        declared, shown = self._now(), digest(token)
+        declared, shown = self._declared, digest(token)
         found = None
         for known, name in declared.file_tokens.items():  # all of them: the time must not tell which one
             if hmac.compare_digest(shown, known):
@@ -102,33 +112,9 @@ class People:
         subject, name
             The provider's own identifier, and the claim that names people; the first is looked for first.
         """
-        declared = self._now()
+        declared = self._declared
         mine = declared.subjects.get(subject) or declared.subjects.get(name)
         return None if mine is None else declared.people[mine]
-
-    def _now(self) -> _Declared:
-        stamp = _stamp(self._site.file)
-        if stamp != self._stamp:
-            with self._reading:
-                if stamp != self._stamp:
-                    self._read_again()
-                    self._stamp = stamp
-        return self._declared
-
-    def _read_again(self) -> None:
-        try:
-            self._declared = _declare(replace(self._site, settings=self._settings_now()))
-        except SettingsError as error:
-            logger.error("people and roles stay as they were: %s", error)  # noqa: TRY400 - one line, no traceback
-        else:
-            logger.info("people and roles were read again from %s", self._site.file)
-
-    def _settings_now(self) -> SiteSettings:
-        """Read the file; one that lost all its people is half written, or nobody's intent in passing."""
-        settings = read_site_settings(self._site.file)
-        if self._declares and not settings.operators:
-            raise SettingsError(f"{self._site.file}: declares nobody any more; if you mean it, restart")
-        return settings
 
 
 def default_token_file(site: Site) -> Path:
@@ -166,12 +152,3 @@ def _declare(site: Site) -> _Declared:
                 "two operators share one token: give each [operators.<name>] a token of its own"
             )
     return _Declared(people, subjects, file_tokens)
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """Give what changes with the content of a file; None while there is none."""
-    try:
-        state = file.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_size, state.st_ino

@@ -29,6 +29,7 @@ class Act(StrEnum):
     RESPOND = "ask for responses"
     RETRAIN = "ask for retraining"
     JUDGE_REFERENCES = "approve or retire references"
+    WORK_ON_BOARDS = "work on boards by hand"
     MANAGE_ACCESS = "manage tokens and passwords of others"
     RECONFIGURE = "reload the configuration"
 
@@ -43,6 +44,7 @@ LEAST_ROLE: Final[dict[Act, Role]] = {
     Act.RESPOND: Role.EXPERT,
     Act.RETRAIN: Role.EXPERT,
     Act.JUDGE_REFERENCES: Role.EXPERT,
+    Act.WORK_ON_BOARDS: Role.EXPERT,
     Act.MANAGE_ACCESS: Role.ADMIN,
     Act.RECONFIGURE: Role.ADMIN,
 }

@@ -180,6 +180,42 @@ class SignOn:
         return Person(name, identity.full_name, role, declared=False)
 
 
+class Entrance:
+    """Single sign-on as it is configured now.
+
+    Parameters and errors as of `build_sign_on`.
+    """
+
+    def __init__(self, site: Site, people: People, clock: Callable[[], datetime]) -> None:
+        self._people, self._clock = people, clock
+        self._settings = site.settings.oidc
+        self.sign_on = build_sign_on(site, people, clock)
+
+    @property
+    def display(self) -> str | None:
+        """What people call the provider; None without one."""
+        return None if self.sign_on is None else self.sign_on.display
+
+    def prepare(self, site: Site) -> Callable[[], None]:
+        """Build what a new configuration asks for; returns what puts it in place, which cannot fail.
+
+        A login that is under way at the provider goes on if nothing of it has changed, and else begins again.
+
+        Raises
+        ------
+        SettingsError
+            As at the start. Nothing has changed.
+        """
+        if site.settings.oidc == self._settings:
+            return lambda: None
+        sign_on = build_sign_on(site, self._people, self._clock)
+
+        def take() -> None:
+            self._settings, self.sign_on = site.settings.oidc, sign_on
+
+        return take
+
+
 def build_sign_on(site: Site, people: People, clock: Callable[[], datetime]) -> SignOn | None:
     """Make single sign-on from a site's settings; None where it has none.
 

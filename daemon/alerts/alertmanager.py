@@ -3,8 +3,8 @@
 Says the whole truth again and again, as Prometheus does: an alert that is not sent again ends by itself
 after four intervals, and an end is repeated for a quarter of an hour. All of it comes from the database and
 the clock, so a restart of either side loses nothing. Each Alertmanager has a thread of its own: one that
-hangs holds back neither the chat nor the others. Marked data (replay, simulation) and silenced incidents are
-never sent.
+hangs holds back neither the chat nor the others. Marked data (replay, simulation) are never sent; silenced
+incidents are, under a silence there (`alertmanager_silences`).
 
 Refuses to know routes, receivers and the chat.
 """
@@ -23,10 +23,11 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
+from daemon.alerts.alertmanager_silences import QUIET_UNTIL, Silencer
 from daemon.alerts.service import read_secret
 from daemon.errors import SettingsError
 from daemon.incidents.silences import active_silences, labels_of
-from daemon.incidents.silencing import keeping_quiet
+from daemon.incidents.silencing import quiet_until
 from daemon.site.alert_settings import AlertmanagerSettings
 from daemon.site.settings import Site
 from daemon.store.records import UNRESOLVED, IncidentKind, IncidentRecord, IncidentState
@@ -48,26 +49,69 @@ Alert = dict[str, Any]
 
 
 class Alertmanagers:
-    """The Alertmanagers of one site, from `start` to `stop`."""
+    """The Alertmanagers of one site as it is configured now, from `start` to `stop`.
 
-    def __init__(self, senders: Sequence["Sender"]) -> None:
-        self._senders = senders
+    Parameters
+    ----------
+    site
+        As it was loaded.
+    build
+        Builds what tells them, at once and at every change. Raises `SettingsError`.
+    """
+
+    def __init__(self, site: Site, build: Callable[[Site], Sequence["Sender"]]) -> None:
+        self._build = build
+        self._settings = site.settings.alertmanager
+        self._running = False
+        self._ready(build(site))
+
+    def _ready(self, senders: Sequence["Sender"]) -> None:
         self._stop = threading.Event()
+        # without any, a thread that waits: whoever watches the threads need not know the settings
+        runs = [sender.run for sender in senders] or [_wait]
         self._threads = [
-            threading.Thread(target=sender.run, args=(self._stop,), name="alertmanager", daemon=True)
-            for sender in senders
+            threading.Thread(target=run, args=(self._stop,), name="alertmanager", daemon=True) for run in runs
         ]
 
     def start(self) -> None:
         """Begin to tell."""
+        self._running = True
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Stop; what was firing ends by itself unless a successor goes on."""
+        self._running = False
         self._stop.set()
         for thread in self._threads:
-            thread.join(_STOP_S)
+            if thread.is_alive():
+                thread.join(_STOP_S)
+
+    def prepare(self, site: Site) -> Callable[[], None]:
+        """Build what a new configuration asks for; returns what puts it in place, which cannot fail.
+
+        Raises
+        ------
+        SettingsError
+            A file of [alertmanager] cannot be read; nothing has changed.
+        """
+        if site.settings.alertmanager == self._settings:
+            return lambda: None
+        senders = self._build(site)
+
+        def take() -> None:
+            running = self._running
+            self.stop()
+            self._settings = site.settings.alertmanager
+            self._ready(senders)
+            if running:
+                self.start()
+
+        return take
+
+
+def _wait(stop: threading.Event) -> None:
+    stop.wait()
 
 
 class Sender:
@@ -105,7 +149,8 @@ class Sender:
         self._resend = resend
         self._clock = clock
         self._on_error = on_error
-        self._told: frozenset[tuple[str, bool]] = frozenset()
+        self._silencer = Silencer(url, client, on_error)
+        self._told: frozenset[tuple[str, bool, datetime | None]] = frozenset()
         self._told_at: datetime | None = None
         self._failures = 0
         self._not_before: datetime | None = None
@@ -127,12 +172,16 @@ class Sender:
             return False
         try:
             alerts = self._current(now)
-            facts = frozenset((alert["labels"]["incident"], "resolved" in alert) for alert in alerts)
+            facts = frozenset(
+                (alert["labels"]["incident"], "resolved" in alert, alert.get(QUIET_UNTIL)) for alert in alerts
+            )
             waited = self._told_at is None or not timedelta(0) <= now - self._told_at < self._resend
-            if not alerts or (facts == self._told and not waited):
+            if not alerts or (facts == self._told and not waited and not self._silencer.retry_due(now)):
                 self._told = self._told & facts
                 return False
-            self._send([_message(alert, now, self._resend) for alert in alerts])
+            said = self._silencer.hush(alerts, now)
+            if said:
+                self._send([_message(alert, now, self._resend) for alert in said])
         except (httpx.HTTPError, SQLAlchemyError, OSError) as error:
             self._failures += 1
             wait_s = min(_FIRST_RETRY_S * 2.0 ** min(self._failures - 1, 16), self._resend.total_seconds())
@@ -143,7 +192,7 @@ class Sender:
             return False
         self._failures, self._not_before = 0, None
         self._told, self._told_at = facts, now
-        return True
+        return bool(said)
 
     def _send(self, alerts: list[Alert]) -> None:
         answer = self._client.post(f"{self._url}/api/v2/alerts", json=alerts)
@@ -157,6 +206,8 @@ def current_alerts(
     engine: Engine, site: Site, now: datetime, *, console_url: Callable[[], str]
 ) -> list[Alert]:
     """Give what fires, and what has ended within `ENDS_REPEATED` (then with a key ``resolved``).
+
+    What silences keep quiet has a key `QUIET_UNTIL`.
 
     Parameters
     ----------
@@ -177,8 +228,9 @@ def current_alerts(
         silences = active_silences(session, now) if incidents else ()
         return [
             _alert(one, site, f"{console_url()}/incidents/{one.id}")
+            | ({} if until is None else {QUIET_UNTIL: until})
             for one in incidents
-            if not keeping_quiet(silences, labels_of(one), now)
+            for until in [quiet_until(silences, labels_of(one), now)]
         ]
 
 
@@ -204,26 +256,28 @@ def build_alertmanagers(
     SettingsError
         A file of [alertmanager] cannot be read.
     """
-    settings = site.settings.alertmanager
     errors = Counter(
         "lumiwatch_alertmanager_errors_total",
         "Attempts to tell an Alertmanager that failed.",
         ["alertmanager"],
         registry=registry,
     )
-    return Alertmanagers(
-        [
+
+    def build(now: Site) -> list[Sender]:
+        settings = now.settings.alertmanager
+        return [
             Sender(
                 url,
-                _client(site, settings),
-                lambda now: current_alerts(engine, site, now, console_url=console_url),
+                _client(now, settings),
+                lambda at: current_alerts(engine, site, at, console_url=console_url),
                 resend=timedelta(seconds=settings.resend_s),
                 clock=clock,
                 on_error=errors.labels(url).inc,
             )
             for url in settings.urls
         ]
-    )
+
+    return Alertmanagers(site, build)
 
 
 def _client(site: Site, settings: AlertmanagerSettings) -> httpx.Client:
@@ -285,5 +339,5 @@ def _alert(incident: IncidentRecord, site: Site, page: str) -> Alert:
 def _message(alert: Alert, now: datetime, resend: timedelta) -> Alert:
     """Write an alert as the API takes it: what fires is valid for some repetitions."""
     ends = alert.get("resolved") or now + INTERVALS_VALID * resend
-    content = {name: value for name, value in alert.items() if name != "resolved"}
+    content = {name: value for name, value in alert.items() if name not in {"resolved", QUIET_UNTIL}}
     return {**content, "startsAt": alert["startsAt"].isoformat(), "endsAt": ends.isoformat()}

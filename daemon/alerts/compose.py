@@ -286,6 +286,8 @@ def _stage_of_event(
             return None if told_by_response else Stage.RESOLVED
         case "response.proposed" | "response.hardware_proposed" | "response.escalated" | "incident.requested":
             return Stage.PROPOSED
+        case "incident.scrubbed":
+            return Stage.PROGRESS
         case "response.decided":
             return _DECIDED.get(str(event.detail.get("decision")))
         case "response.ended" if response is not None:

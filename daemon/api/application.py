@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from daemon.api import access, acting, configuration, login, machine, reading, sign_on, silences
+from daemon.api import access, acting, boards, configuration, login, machine, reading, sign_on, silences
 from daemon.api.callers import services_of
 from daemon.api.problems import Problem, problems, unreadable
 from daemon.chat import routes as chat
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def install(app: FastAPI, services: Services) -> None:
     """Put the API, login and machine endpoints on an application."""
     app.state.services = services
-    for room in (machine, login, sign_on, access, reading, configuration, acting, silences):
+    for room in (machine, login, sign_on, access, reading, configuration, acting, boards, silences):
         app.include_router(room.router, responses=problems(400, 401, 403, 404, 409, 422))
     app.include_router(chat.router)
     app.add_exception_handler(DaemonError, _answer_daemon_error)

@@ -54,7 +54,7 @@ def arrive(request: Request) -> Response:
 
 
 def _sign_on(request: Request) -> SignOn:
-    sign_on = services_of(request).sign_on
+    sign_on = services_of(request).entrance.sign_on
     if sign_on is None:
         raise NotFound("this site has no single sign-on: it is set under [oidc] in lumiwatch.toml")
     return sign_on

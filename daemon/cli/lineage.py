@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -76,6 +77,28 @@ def export(
         text = _document(graph.model_dump(mode="json"))
     write_atomically(target, text.encode())
     out.print(f"{target}: {len(graph.nodes)} artefacts", soft_wrap=True, markup=False)
+
+
+@app.command()
+def register(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
+    """Bring the model registry of [mlflow] up to date now, as a running daemon does by itself."""
+    from daemon.errors import SettingsError
+    from daemon.mlflow.registry import bring_up_to_date
+    from daemon.mlflow.server import MlflowServer
+    from daemon.mlflow.versions import firmware
+
+    loaded = load_site(site)
+    server = MlflowServer.of_site(loaded)
+    if server is None:
+        raise SettingsError(f"{loaded.file}: names no MLflow server: set url under [mlflow]")
+    engine = open_database(loaded.database_url)
+    with closing(server):
+        done = bring_up_to_date(server, engine, loaded, firmware(engine, loaded), datetime.now(UTC))
+    if as_json:
+        print_json({"url": server.url, "done": done})
+        return
+    for line in done or ["everything was there already"]:
+        out.print(line, soft_wrap=True, markup=False)
 
 
 def _document(content: object) -> str:

@@ -21,12 +21,14 @@ from daemon.cli import (
     audit,
     backtest,
     backup,
+    board_acts,
     data,
     dead_letters,
     demo,
     firmware,
     histograms,
     incidents,
+    ingest,
     lineage,
     reference_use,
     references,
@@ -79,6 +81,10 @@ app.command()(incidents.reject)
 app.command("prescale-out")(incidents.prescale_out)
 app.add_typer(retrain.app, name="retrain")
 app.command()(firmware.train)
+firmware.app.command()(board_acts.apply)
+firmware.app.command()(board_acts.rollback)
+firmware.app.command()(board_acts.scrub)
+firmware.app.command()(ingest.ingest)
 app.add_typer(firmware.app, name="hw")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(audit.app, name="audit")

@@ -56,12 +56,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     out.print(table)
 
 
-def print_record(title: str, fields: Mapping[str, Any]) -> None:
+def print_record(title: str, fields: Mapping[str, Any], *, console: Console = out) -> None:
     """Print one thing as aligned `name  value` lines under its title."""
-    out.print(f"[bold]{title}[/bold]")
+    console.print(f"[bold]{title}[/bold]")
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        out.print(f"  {name:<{width}}  {value}")
+        console.print(f"  {name:<{width}}  {value}")
 
 
 @contextmanager

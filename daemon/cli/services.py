@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
+from daemon.site.sections import FirmwareSettings
 from daemon.site.settings import Site, SiteModel, load_site
 from streams.broker.bounded import default_limit_bytes
 
@@ -119,10 +120,21 @@ def check(site: SiteOption = DEFAULT_SITE, as_json: JsonOption = False) -> None:
 
 
 def _described(model: SiteModel) -> str:
-    firmware = f"board {model.settings.firmware.board}" if model.has_firmware else "histograms, no firmware"
+    firmware = _board(model.settings.firmware) if model.has_firmware else "histograms, no firmware"
     return (
         f"{model.contract.n_inputs} inputs, contract {model.contract.version}, {firmware}, "
         f"approvers {', '.join(model.policy.approvers)}"
+    )
+
+
+def _board(firmware: FirmwareSettings) -> str:
+    one_client = " (one client at a time)" if firmware.board.startswith("udp://") else ""
+    if not firmware.scrub_interval_s:
+        return f"board {firmware.board}{one_client}, not scrubbed"
+    repair = "repaired" if firmware.scrub_repair else "said only"
+    return (
+        f"board {firmware.board}{one_client}, scrubbed every {firmware.scrub_interval_s:g} s "
+        f"(flipped bits are {repair})"
     )
 
 

@@ -1,5 +1,6 @@
 """Boards: what each says of itself when it is asked, and what was done to it. Changes nothing on a board."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from daemon.console.live import Live
 from daemon.console.looks import Look
 from daemon.console.wording import date_and_clock, short
 from daemon.process.services import Services
+from daemon.responses.scrubbing import LastScrub
 from daemon.store import room_queries, views
 
 _ANSWERS: Final = Look("ANSWERS", "check_circle", "good")
@@ -33,11 +35,17 @@ class Board:
         When.
     last
         The last thing that was done to it.
+    scrub
+        The last look at its weights.
+    interval_s
+        Time between two looks; 0: nobody looks.
     """
 
     status: views.BoardStatus
     asked_at: datetime
     last: views.BoardOperationView | None
+    scrub: LastScrub | None = None
+    interval_s: float = 0.0
 
 
 def look(services: Services) -> list[Board]:
@@ -50,7 +58,8 @@ def look(services: Services) -> list[Board]:
 
 def _ask(services: Services, model: str, last: views.BoardOperationView | None) -> Board:
     status = services.board_status(model)
-    return Board(status, services.clock(), last)
+    interval_s = services.site.models[model].settings.firmware.scrub_interval_s
+    return Board(status, services.clock(), last, services.last_scrub(model), interval_s)
 
 
 async def build(visit: Visit, services: Services) -> None:
@@ -83,6 +92,8 @@ def _board(board: Board) -> None:
                 ui.label("EMULATED BOARD").classes("lw-mark")
         if status.error:
             ui.label(status.error).classes("lw-notice")
+        if board.scrub is not None and board.scrub.wrong:
+            ui.label(board.scrub.words).classes("lw-notice")
         if status.package_id:
             with ui.element("div").classes("lw-row"):
                 ui.label("It runs package")
@@ -100,11 +111,14 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         counters = ", ".join(f"{name} {value:,}" for name, value in sorted(status.counters.items()))
         bank = "unknown" if status.active_bank is None else str(status.active_bank)
         rows += [
+            ("shell (static part)", short(status.shell_hash)),
+            ("partitions", partition_words(status.partition_hashes)),
             ("structure", short(status.structure_hash)),
             ("weights", short(status.weights_hash)),
             ("active bank", bank),
             ("counters", counters or "none"),
         ]
+    rows.append(("last scrub", scrub_words(board.scrub, board.interval_s)))
     if last is None:
         return [*rows, ("last change", "none by this site")]
     return [
@@ -113,6 +127,19 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         ("dead time then", milliseconds(last.switch_s)),
         ("golden vectors then", golden_words(last)),
     ]
+
+
+def partition_words(hashes: Sequence[str]) -> str:
+    """Name the partitions with what each of them computes: ``p0 1a2b3c4d5e6f, p1 ...``."""
+    return ", ".join(f"p{place} {short(one)}" for place, one in enumerate(hashes)) or "unknown"
+
+
+def scrub_words(scrub: LastScrub | None, interval_s: float) -> str:
+    """Say when the weights were last compared, what came of it, and how often that is done."""
+    often = f"every {interval_s:g} s" if interval_s else "never by itself"
+    if scrub is None:
+        return f"not since the daemon started; {often}"
+    return f"{date_and_clock(scrub.at)}: {scrub.words}; {often}"
 
 
 def show_operations(found: list[views.BoardOperationView]) -> None:

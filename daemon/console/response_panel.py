@@ -52,6 +52,7 @@ class ResponsePanel:
         self._strategy: str | None = None
         self._comment = ""
         self._form_state: object = None
+        self._known: ui.label | None = None
 
     async def build(self) -> None:
         """Draw the panel and keep it up to date."""
@@ -84,6 +85,8 @@ class ResponsePanel:
             self._form.clear()
             with self._form:
                 self._show_form(response)
+        elif self._known is not None and response.estimate is not None:
+            self._known.set_text(str(response.estimate["summary"]))  # a trial has added to it
         if response.state is ResponseState.RUNNING:
             _bar(response.progress, f"{100 * response.progress:.0f} % of the whole response")
         if response.steps and response.state is not ResponseState.PROPOSED:
@@ -99,7 +102,7 @@ class ResponsePanel:
         proposal = Proposal.model_validate(response.proposal)
         ui.label(proposal.summary)
         if response.estimate is not None:
-            ui.label(str(response.estimate["summary"])).classes("lw-muted")
+            self._known = ui.label(str(response.estimate["summary"])).classes("lw-muted")
         asked = response.waits_for
         if asked is None:
             return

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
+from daemon.incidents.flipped import weights_left_wrong
 from daemon.incidents.life import Extend, IncidentFacts, Open, Recover, Reopen, on_verdict, position
 from daemon.incidents.transitions import (
     close_incident,
@@ -87,7 +88,7 @@ def take_verdict(engine: Engine, site: Site, verdict: Verdict, *, now: datetime)
                     result = _reopen(session, resolved, verdict, now, answer=answer)
                 case Extend() if current is not None:
                     result = _extend(session, current, action, now)
-                case Recover() if current is not None:
+                case Recover() if current is not None and not weights_left_wrong(session, current.id):
                     text = f"Back to good by itself at LS {verdict.lumisection} of run {verdict.run}."
                     current.latest_verdict = verdict.model_dump(mode="json")
                     woken = close_incident(

@@ -15,10 +15,11 @@ from streams.judging.channels import MEAN, PRESENCE, RATE, SCALE, SCORE, TAIL
 from streams.judging.extremes import INPUTS, MAPS
 from streams.judging.flows import RANGE
 from streams.judging.pairs import CORRELATIONS
+from streams.judging.spikes import SPIKES
 from streams.judging.verdict import INTEGRITY
 
 FAMILIES: Final = (
-    SCALE, MEAN, TAIL, PRESENCE, INPUTS, MAPS, CORRELATIONS, RANGE, SCORE, RATE, INTEGRITY,
+    SCALE, MEAN, TAIL, PRESENCE, INPUTS, MAPS, CORRELATIONS, RANGE, SPIKES, SCORE, RATE, INTEGRITY,
 )  # fmt: skip
 """Families that a silence can name."""
 
@@ -129,3 +130,12 @@ def keeping_quiet(
     if not matching or (None not in named and not needed <= named):
         return ()
     return tuple(sorted(matching, key=lambda one: (one.ends_at, one.id), reverse=True))
+
+
+def quiet_until(silences: Iterable[Silence], incident: IncidentLabels, now: datetime) -> datetime | None:
+    """Tell when an incident that is quiet now will be so no longer; None: it is not quiet."""
+    known = list(silences)
+    for end in sorted({one.ends_at for one in keeping_quiet(known, incident, now)}):
+        if not keeping_quiet(known, incident, end):
+            return end
+    return None

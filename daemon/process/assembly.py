@@ -22,8 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
-from daemon.access.people import People
-from daemon.access.sign_on import build_sign_on
+from daemon.access.sign_on import Entrance
 from daemon.alerts.alertmanager import Alertmanagers, build_alertmanagers
 from daemon.alerts.service import Alerts, build_alerts
 from daemon.api import application
@@ -34,6 +33,7 @@ from daemon.errors import SettingsError
 from daemon.incidents.intake import take_verdict
 from daemon.incidents.silences import Silences
 from daemon.journal.publisher import EventPublisher
+from daemon.mlflow.exporter import MlflowExport
 from daemon.operations import Operations, utc_now
 from daemon.process.catch_up import catch_up
 from daemon.process.consumer import VerdictConsumer
@@ -43,8 +43,11 @@ from daemon.process.readiness import broker_check, chat_note, database_check
 from daemon.process.services import Services, installed_version
 from daemon.process.site_metrics import SiteMetrics
 from daemon.process.workers import WorkerMetrics
+from daemon.responses.by_hand import ByHand
 from daemon.responses.durable import DurableResponses
 from daemon.responses.procedure import ResponseProcedure
+from daemon.responses.scrubbing import Scrubbing
+from daemon.responses.trial import Trials
 from daemon.responses.workbench import Workbench
 from daemon.site.current_site import CurrentSite
 from daemon.site.reload import Reloader
@@ -56,7 +59,17 @@ from streams.judging.verdict import Verdict
 logger = logging.getLogger(__name__)
 
 _THREADS = frozenset(
-    {"alertmanager", "alerts", "configuration", "event-publisher", "housekeeping", "verdict-consumer"}
+    {
+        "alertmanager",
+        "alerts",
+        "configuration",
+        "event-publisher",
+        "housekeeping",
+        "mlflow",
+        "scrubbing",
+        "trials",
+        "verdict-consumer",
+    }
 )
 """Threads without which the daemon does not do its work; each contains its errors and ends only when told."""
 
@@ -72,6 +85,9 @@ class Daemon:
     publisher: EventPublisher | None
     messaging: Messaging
     alertmanagers: Alertmanagers
+    mlflow: MlflowExport
+    scrubbing: Scrubbing
+    trials: Trials
     housekeeping: Housekeeping
     reloader: Reloader
 
@@ -85,6 +101,9 @@ class Daemon:
             for thread in (
                 self.messaging,
                 self.alertmanagers,
+                self.mlflow,
+                self.scrubbing,
+                self.trials,
                 self.publisher,
                 self.consumer,
                 self.housekeeping,
@@ -137,6 +156,17 @@ def build_daemon(
         on_decision=lambda kind: metrics.decisions.labels(kind.value).inc(),
         access=access,
     )
+    scrubbing = Scrubbing(
+        engine,
+        site,
+        workbench.boards,
+        responses,
+        metrics.registry,
+        utc_now,
+        on_opened=lambda model: metrics.incidents_opened.labels(model).inc(),
+        on_contained=metrics.contained_errors.labels("scrubbing").inc,
+    )
+    by_hand = ByHand(engine, site, workbench.boards, scrubbing, access, utc_now)
     bootstrap = site.settings.kafka.bootstrap
     consumer = publisher = None
     if bootstrap is not None:
@@ -171,9 +201,21 @@ def build_daemon(
     messaging = Messaging(loaded, build_messaging)
     metrics.registry.register(messaging)
 
+    entrance = Entrance(site, access.people, utc_now)
+    alertmanagers = build_alertmanagers(
+        engine, site, metrics.registry, console_url=lambda: site.console_url(port)
+    )
+
+    mlflow = MlflowExport(engine, site, metrics.registry, utc_now)
+
     def prepare(now: Site) -> Callable[[], None]:
-        People(now)  # says which token file cannot be used
-        return messaging.prepare(now)
+        takes = [room.prepare(now) for room in (access.people, entrance, messaging, alertmanagers, mlflow)]
+
+        def take() -> None:
+            for each in takes:
+                each()
+
+        return take
 
     reloader = Reloader(
         engine,
@@ -191,14 +233,16 @@ def build_daemon(
         operations=operations,
         access=access,
         logins=Logins(engine, access, utc_now, metrics.count_login),
-        sign_on=build_sign_on(site, access.people, utc_now),
+        entrance=entrance,
         metrics=metrics,
         board_status=workbench.board_status,
         checks=checks,
         clock=utc_now,
         reloader=reloader,
-        notes={"configuration": reloader.note, "chat": chat_note(engine)},
+        notes={"configuration": reloader.note, "chat": chat_note(engine), "mlflow": mlflow.note},
         chat=messaging.chat,
+        by_hand=by_hand,
+        last_scrub=scrubbing.last,
     )
     housekeeping = Housekeeping(
         engine,
@@ -215,7 +259,10 @@ def build_daemon(
         consumer,
         publisher,
         messaging,
-        build_alertmanagers(engine, site, metrics.registry, console_url=lambda: site.console_url(port)),
+        alertmanagers,
+        mlflow,
+        scrubbing,
+        Trials(engine, site, utc_now, metrics.contained_errors.labels("trials").inc),
         housekeeping,
         reloader,
     )

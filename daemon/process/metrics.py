@@ -71,6 +71,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.verdicts_untold = Counter(
+            "lumiwatch_verdicts_without_story_total",
+            "Warnings and alarms that the judge could not explain for an error.",
+            ["model"],
+            registry=self.registry,
+        )
         self.verdict_delay = Gauge(
             "lumiwatch_verdict_delay_seconds",
             "From the end of the lumisection to the latest verdict.",
@@ -112,6 +118,7 @@ class Metrics:
             self.decisions.labels(kind.value)
         for where in ("consumer", "publisher", "response", "alerts", "api", "housekeeping", "configuration"):
             self.contained_errors.labels(where)
+        self.contained_errors.labels("scrubbing")
 
     def take_verdict(self, verdict: Verdict) -> None:
         """Count a new verdict of a monitored model."""
@@ -121,6 +128,8 @@ class Metrics:
         self.last_lumisection.labels(model).set(verdict.lumisection)
         if verdict.late:
             self.verdicts_late.labels(model).inc()
+        if verdict.state in {State.WARNING, State.ALARM} and not verdict.story:
+            self.verdicts_untold.labels(model).inc()
         if verdict.delay_s is not None:
             self.verdict_delay.labels(model).set(verdict.delay_s)
         if verdict.integrity is not None and verdict.revision == 1:  # later ones hold the same events again
@@ -143,6 +152,7 @@ class Metrics:
         for series in (
             self.verdicts_repeated,
             self.verdicts_late,
+            self.verdicts_untold,
             self.events_checked,
             self.events_mismatched,
         ):

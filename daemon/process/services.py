@@ -14,11 +14,13 @@ from sqlalchemy.engine import Engine
 
 from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
-from daemon.access.sign_on import SignOn
+from daemon.access.sign_on import Entrance
 from daemon.chat.service import Chat
 from daemon.console.login_page import LoginPage
 from daemon.operations import Operations
 from daemon.process.metrics import Metrics
+from daemon.responses.by_hand import ByHand
+from daemon.responses.scrubbing import LastScrub
 from daemon.site.reload import Reloader
 from daemon.site.settings import Site
 from daemon.store.views import BoardStatus, Health
@@ -36,7 +38,7 @@ class Services:
     operations: Operations
     access: AccessControl
     logins: Logins
-    sign_on: SignOn | None
+    entrance: Entrance
     metrics: Metrics
     board_status: Callable[[str], BoardStatus]
     checks: dict[str, Check]
@@ -44,11 +46,13 @@ class Services:
     reloader: Reloader | None = None  # None: this process does not read its configuration again
     notes: Mapping[str, Check] = field(default_factory=dict)  # what is to be known, no lack of readiness
     chat: Chat | None = None  # takes answers from the chat, where the site has one
+    by_hand: ByHand | None = None  # None: this process works on no boards
+    last_scrub: Callable[[str], LastScrub | None] = lambda _: None
 
     @property
     def login_page(self) -> LoginPage:
         """The page that asks to log in."""
-        return LoginPage(self.site.name, None if self.sign_on is None else self.sign_on.display)
+        return LoginPage(self.site.name, self.entrance.display)
 
     def health(self) -> Health:
         """Run every check."""

@@ -24,11 +24,13 @@ from daemon.process.service import bind, login_link
 from daemon.process.supervisor import Child, Supervisor
 from daemon.references.judgement import assessment_settings
 from daemon.responses.board_work import package_path
-from daemon.site.keys import ensure_keys
+from daemon.site.keys import ensure_keys, site_trusted_keys
 from daemon.site.settings import Site, load_site
 from daemon.store.database import open_database
 from hw.archive import write_atomically
-from hw.records import last_package
+from hw.boards.flash import Flash
+from hw.errors import FlashDamaged
+from hw.records import PackageRecord, last_package
 from streams.broker.bounded import BoundedBroker
 from streams.broker.embedded import ensure_topics
 from streams.worker_settings import GROUP, WorkerModel, WorkerSettings
@@ -185,8 +187,15 @@ class Installation:
         """Start one stream worker; it joins its group in its own time, and nothing sent before is lost."""
         self._start(name, "worker", "--name", name)
 
-    def start_board(self, model: str, package: Path) -> str:
+    def start_board(self, model: str, package: Path, *, erase: bool = True) -> str:
         """Start the emulated board of a model with a package; returns its address.
+
+        From then on it starts with what was proven on it last, as long as its flash holds that.
+
+        Parameters
+        ----------
+        erase
+            Forget first what the board's flash holds of an earlier life.
 
         Raises
         ------
@@ -196,6 +205,8 @@ class Installation:
         ensure_keys(self.site)
         announcement = self.site.board_file(model)
         announcement.parent.mkdir(parents=True, exist_ok=True)
+        if erase:
+            Flash(self.site.board_flash(model)).erase()
         packages = [package]  # the first start runs this one; a later one what the board ran last
 
         def arguments() -> Sequence[str]:
@@ -207,9 +218,17 @@ class Installation:
         return str(json.loads(announcement.read_text())["address"])
 
     def start_last_board(self, model: str) -> str | None:
-        """Start the emulated board of a model with the package it ran last; None when there is no package."""
+        """Start the emulated board of a model with the package it ran last; None when there is no package.
+
+        Its flash says which, if that is a package of this site; another one is erased, and that is said.
+        """
         package = self._last_package(model)
-        return None if package is None else self.start_board(model, package)
+        if package is None:
+            return None
+        stranger = self._stranger_in_flash(model)
+        if stranger is not None:
+            self._say(f"board of {model}: its flash is erased, {stranger}")
+        return self.start_board(model, package, erase=stranger is not None)
 
     def login_link(self) -> str:
         """Give the address of the console, with the token of the operator `local` where there is one."""
@@ -261,13 +280,32 @@ class Installation:
         finally:
             engine.dispose()
 
+    def _stranger_in_flash(self, model: str) -> str | None:
+        """Say what a flash holds when no board of this site should start with it; None: it may."""
+        try:
+            stored = Flash(self.site.board_flash(model)).load(site_trusted_keys(self.site))
+        except FlashDamaged as error:
+            return str(error).split(": remove", 1)[0]
+        if stored is None:
+            return None
+        engine = open_database(self.site.database_url)
+        try:
+            with Session(engine) as session:
+                known = session.get(PackageRecord, stored.package_id)
+        finally:
+            engine.dispose()
+        if known is not None and known.name == model:
+            return None
+        return f"it held package {stored.package_id[:12]}, which this site does not know"
+
     def _board_arguments(self, model: str, package: Path | None) -> Sequence[str]:
         if package is None:
             raise ProcessFailed(f"the board of {model} has no package to start with: build one")
         keys = sorted(self.site.trusted_keys_dir.glob("*.pub"))
         trusted = [argument for key in keys for argument in ("--trusted-key", str(key))]
         announcement = ["--announce", str(self.site.board_file(model))]
-        return ["-m", "hw.boards.emulated", "--package", str(package), *trusted, *announcement]
+        flash = ["--flash", str(self.site.board_flash(model))]
+        return ["-m", "hw.boards.emulated", "--package", str(package), *trusted, *announcement, *flash]
 
     def _override(self, more: Mapping[str, Any]) -> None:
         for key, value in more.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.engine import Engine
@@ -213,12 +214,17 @@ class Approval:
             decided_by=response.decided_by or "",
             automatic=response.decided_by == POLICY_OPERATOR,
             confirm=proposal.hardware_approvals_needed > 0,
-            folder=self._site.state_dir / "responses" / response.id,
+            folder=work_folder(self._site, response.id),
         )
         return f"Approved by {response.decided_by}.", {
             "state": ResponseState.RUNNING.value,
             "task": task.model_dump(mode="json"),
         }
+
+
+def work_folder(site: Site, response_id: str) -> Path:
+    """Give the folder for files of a response."""
+    return site.state_dir / "responses" / response_id
 
 
 def load(session: Session, response_id: str) -> tuple[ResponseRecord, IncidentRecord]:

@@ -11,23 +11,27 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, RLock
 
 from sqlalchemy.engine import Engine
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from daemon.errors import BoardUnknown, NotFound, StepFailed
+from daemon.incidents.flipped import Looked
 from daemon.process.children import Interrupted
 from daemon.site.keys import site_trusted_keys
 from daemon.site.settings import Site
 from daemon.store.database import transaction
 from daemon.store.views import BoardStatus
 from hw.apply import ApplyReport, apply, rollback
+from hw.board import BoardIdentity
 from hw.boards.ipbus import IPbusBoard
-from hw.errors import BoardUnreachable, HardwareError
-from hw.package import Package
+from hw.errors import BoardBusy, BoardUnreachable, HardwareError
+from hw.ipbus_client import BoardAddress
+from hw.package import Package, open_package
 from hw.plan import PlanKind
-from hw.records import PackageRecord, record_operation
+from hw.records import BoardOperationRecord, PackageRecord, last_package, record_operation
+from hw.scrub import ScrubOutcome, scrub
 
 _STATUS_TIMEOUT_S = 2.0
 _COMES_BACK_S = 20.0
@@ -57,7 +61,7 @@ def package_path(engine: Engine, site: Site, package_id: str) -> Path:
 
 
 def board_address(site: Site, model: str) -> str:
-    """Tell where the board of a model is, ``host:port``.
+    """Tell where the board of a model is: ``host:port``, ``tcp://host:port`` or ``udp://host:port``.
 
     Raises
     ------
@@ -98,6 +102,43 @@ class BoardWork:
         self._site = site
         self._clock = clock
         self._stopping = stopping or Event()
+        self._turns: dict[str, RLock] = {}
+
+    @contextlib.contextmanager
+    def turn(self, model: str, wait_s: float | None = None) -> Iterator[None]:
+        """Be the only one in this process that works on a board, records included; may be nested.
+
+        Parameters
+        ----------
+        wait_s
+            Longest time to wait for whoever works on it now; None: until that has ended.
+
+        Raises
+        ------
+        BoardBusy
+            Somebody still works on it.
+        Interrupted
+            The daemon stops.
+        """
+        lock = self._turns.setdefault(model, RLock())
+        deadline_s = None if wait_s is None else time.monotonic() + wait_s
+        while True:
+            left_s = _LOOK_AGAIN_S if deadline_s is None else deadline_s - time.monotonic()
+            if lock.acquire(timeout=min(max(left_s, 0.0), _LOOK_AGAIN_S)):
+                break
+            if self._stopping.is_set():
+                raise Interrupted
+            if left_s <= 0:
+                raise BoardBusy(f"the board of {model} is being worked on: try again when that has ended")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def package(self, package_id: str) -> Package:
+        """Open a package of the site and verify it. Raises `NotFound`, `PackageError`."""
+        path = package_path(self._engine, self._site, package_id)
+        return open_package(path, site_trusted_keys(self._site))
 
     def address(self, model: str) -> str:
         """Tell where the board of a model is. Raises `BoardUnknown`."""
@@ -105,8 +146,12 @@ class BoardWork:
 
     def package_on_board(self, model: str) -> str:
         """Ask the board which package it runs."""
+        return self.identity(model).package_id
+
+    def identity(self, model: str) -> BoardIdentity:
+        """Ask the board what it is. Raises `BoardUnknown`, `BoardError`."""
         with self._board(model) as board:
-            return board.identify().package_id
+            return board.identify()
 
     def status(self, model: str) -> BoardStatus:
         """Ask a board what it is; an unreachable one is an answer, not an error."""
@@ -126,6 +171,8 @@ class BoardWork:
             reachable=True,
             simulated=identity.simulated,
             package_id=identity.package_id,
+            shell_hash=identity.shell_hash,
+            partition_hashes=list(identity.partition_hashes),
             structure_hash=identity.structure_hash,
             weights_hash=identity.weights_hash,
             active_bank=identity.active_bank,
@@ -153,25 +200,33 @@ class BoardWork:
         Interrupted
             The daemon stops.
         """
-        self._wait_until_it_answers(model)
-        with self._board(model) as board:
-            running = board.identify().package_id
-            if running not in {previous.id, package.id}:
-                raise StepFailed(
-                    f"the board runs package {running[:12]}, the incident is about {previous.short_id}: "
-                    f"somebody reconfigured it; ask for a new response"
-                )
-            report = apply(
-                package,
-                board,
-                site_trusted_keys(self._site),
-                contract_hash=self._site.models[model].contract.hash,
-                approved=PlanKind(plan_kind),
-                previous=previous,
-            )
-        self._record(report, operator)
+        report = self.load(model, package, previous, plan_kind, operator)
         if not report.ok:
             raise StepFailed(f"the board went back to the previous package: {report.reason}")
+        return report
+
+    def load(
+        self, model: str, package: Package, previous: Package, plan_kind: str, operator: str
+    ) -> ApplyReport:
+        """Do what `apply` does, and leave it to the caller what a board that went back by itself means."""
+        with self.turn(model):
+            self._wait_until_it_answers(model)
+            with self._board(model) as board:
+                running = board.identify().package_id
+                if running not in {previous.id, package.id}:
+                    raise StepFailed(
+                        f"the board runs package {running[:12]}, the incident is about {previous.short_id}: "
+                        f"somebody reconfigured it; ask for a new response"
+                    )
+                report = apply(
+                    package,
+                    board,
+                    site_trusted_keys(self._site),
+                    contract_hash=self._site.models[model].contract.hash,
+                    approved=PlanKind(plan_kind),
+                    previous=previous,
+                )
+            self._record(report, operator)
         return report
 
     def roll_back(self, model: str, previous: Package, operator: str) -> str:
@@ -179,14 +234,70 @@ class BoardWork:
 
         A board that dies meanwhile may come back with what it ran before: it is brought back once more.
         """
-        try:
-            report = self._roll_back(model, previous)
-        except BoardUnreachable:
-            report = self._roll_back(model, previous)
-        self._record(report, operator)
+        report = self.bring_back(model, previous, operator)
         if not report.ok:
             raise StepFailed(f"package {previous.short_id} could not be brought back: {report.reason}")
         return f"package {previous.short_id} runs on the board: {report.reason}"
+
+    def bring_back(self, model: str, previous: Package, operator: str) -> ApplyReport:
+        """Do what `roll_back` does, and leave it to the caller what a failure means."""
+        with self.turn(model):
+            try:
+                report = self._roll_back(model, previous)
+            except BoardUnreachable:
+                report = self._roll_back(model, previous)
+            self._record(report, operator)
+        return report
+
+    def scrub(
+        self, model: str, *, repair: bool, operator: str | None = None, wait_s: float = 0.0
+    ) -> tuple[Looked, str]:
+        """Compare the board's active weights with the package that it should run; put them right if asked.
+
+        Parameters
+        ----------
+        operator
+            Who asked, for the record of a repair.
+        wait_s
+            As of `turn`.
+
+        Returns
+        -------
+        tuple
+            What was found and done, and the id of the package that the board runs.
+
+        Raises
+        ------
+        BoardUnknown, BoardError, NotFound, PackageError
+            The board cannot be asked, is being worked on, or the package is not at the site.
+        """
+        keys = site_trusted_keys(self._site)
+        with self.turn(model, wait_s), self._board(model) as board:
+            identity = board.identify()
+            package = self.package(self._expected(model, identity.package_id))
+            report = scrub(package, board, keys, repair=False)
+            if repair and report.outcome is ScrubOutcome.FLIPPED:
+                try:
+                    with board.exclusive():  # nobody else configures it between this look and the repair
+                        report = scrub(package, board, keys, repair=True)
+                except HardwareError as error:  # what was found is told all the same
+                    failed = {"outcome": ScrubOutcome.FAILED, "reason": str(error)}
+                    report = report.model_copy(update=failed)
+                if report.repair is not None:
+                    self._record(report.repair, operator)
+        return Looked(model, report, identity.simulated), identity.package_id
+
+    def _expected(self, model: str, running: str) -> str:
+        """Name the package that was loaded last from here; a board that was never touched is believed."""
+        with Session(self._engine) as session:
+            touched = session.exec(
+                select(BoardOperationRecord.id)
+                .join(PackageRecord, col(PackageRecord.id) == col(BoardOperationRecord.to_package))
+                .where(PackageRecord.name == model)
+                .limit(1)
+            ).first()
+            record = last_package(session, model)
+        return running if touched is None or record is None else record.id
 
     def _roll_back(self, model: str, previous: Package) -> ApplyReport:
         self._wait_until_it_answers(model)
@@ -207,11 +318,14 @@ class BoardWork:
             if self._stopping.wait(_LOOK_AGAIN_S):
                 raise Interrupted
 
-    def _record(self, report: ApplyReport, operator: str) -> None:
+    def _record(self, report: ApplyReport, operator: str | None) -> None:
         with transaction(self._engine) as session:
             record_operation(session, report, now=self._clock(), operator=operator)
 
     @contextlib.contextmanager
     def _board(self, model: str, timeout_s: float = 5.0) -> Iterator[IPbusBoard]:
-        with contextlib.closing(IPbusBoard(self.address(model), timeout_s=timeout_s)) as board:
-            yield board
+        address = self.address(model)
+        with contextlib.ExitStack() as stack:
+            if BoardAddress.parse(address).transport == "udp":
+                stack.enter_context(self.turn(model, timeout_s))  # one client at a time
+            yield stack.enter_context(contextlib.closing(IPbusBoard(address, timeout_s=timeout_s)))

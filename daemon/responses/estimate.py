@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.engine import Engine
@@ -91,6 +91,7 @@ class Estimate(BaseModel):
     events_needed: int | None = None
     strategies: tuple[Past, ...] = ()
     summary: str
+    trial: dict[str, Any] | None = None  # see `trial.Tried`; added later, where a trial was made
 
 
 def add_estimate(engine: Engine, site: Site, response_id: str, *, now: datetime) -> None:
@@ -109,7 +110,7 @@ def add_estimate(engine: Engine, site: Site, response_id: str, *, now: datetime)
         return
     with transaction(engine) as session:
         response, incident = load(session, response_id)
-        response.estimate = found.model_dump(mode="json")
+        response.estimate = found.model_dump(mode="json", exclude={"trial"})
         record_happening(
             session,
             incident,

@@ -19,7 +19,7 @@ from sqlmodel import Session
 from daemon.errors import DaemonError
 from daemon.incidents.transitions import back_from_response
 from daemon.journal.happenings import record_happening
-from daemon.responses.approval import Approval, load
+from daemon.responses.approval import Approval, load, work_folder
 from daemon.responses.board_left import Board, board_after
 from daemon.responses.estimate import add_estimate
 from daemon.responses.hardware_plan import HardwarePlan, hardware_plan, reload_plan
@@ -133,7 +133,10 @@ class ResponseProcedure:
             if decision["state"] != ResponseState.RUNNING:
                 log.skip_rest()
                 return str(decision["state"])
-            self._carry_out(Task.model_validate(decision["task"]), log, step)
+            task = Task.model_validate(decision["task"])
+            # where the site is now: it may have been restored elsewhere since the decision
+            task = task.model_copy(update={"folder": work_folder(self._site, response_id)})
+            self._carry_out(task, log, step)
         except _NotConfirmed as end:
             log.skip_rest()
             return str(end)

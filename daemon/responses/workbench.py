@@ -19,11 +19,11 @@ from daemon.errors import StepFailed
 from daemon.responses.board_work import BoardWork, package_path
 from daemon.responses.drifted_events import DriftedEvents
 from daemon.responses.jobs import RESULT_FILE, adopt_package, run_job
+from daemon.responses.retraining import run_retraining
 from daemon.responses.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from daemon.site.keys import ensure_keys, site_trusted_keys
 from daemon.site.settings import Site
 from daemon.store.views import BoardStatus
-from hw.archive import write_atomically
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
 from hw.manifest import Lineage
 from hw.package import Package, image_sizes, open_package
@@ -57,51 +57,25 @@ class Workbench:
         self._site = site
         self._stopping = stopping
         self._clock = clock
-        self._boards = BoardWork(engine, site, clock, stopping)
+        self.boards = BoardWork(engine, site, clock, stopping)
         self._events = DriftedEvents(engine, site, stopping, clock)
 
     def package_on_board(self, model: str) -> str:
         """Id of the package that the model's board runs."""
-        return self._boards.package_on_board(model)
+        return self.boards.package_on_board(model)
 
     def board_status(self, model: str) -> BoardStatus:
         """Ask a board what it runs; never raises."""
-        return self._boards.status(model)
+        return self.boards.status(model)
 
     def retrain(self, task: Task, progress: Progress) -> Retrained:
         """Retrain on the incident's events against those from before it."""
-        # torch takes seconds to load, and a daemon that only watches does not need it
-        from retrain.job import RetrainJob, RetrainResult  # noqa: PLC0415
-        from retrain.records import record_result  # noqa: PLC0415
-        from retrain.selection import SelectionSettings  # noqa: PLC0415
+        from retrain.records import record_result  # noqa: PLC0415 - it loads torch
 
-        model = self._site.models[task.model]
-        folder = task.folder / "retrain"
-        folder.mkdir(parents=True, exist_ok=True)
-        firmware = folder / "firmware.npz"
-        write_atomically(firmware, self._package(task.package).model.to_npz_bytes())
-        recent, reference = self._events.collect(task, folder, progress)
-        settings = model.settings.retrain
-        job = RetrainJob(
-            firmware=firmware,
-            contract=model.contract_path,
-            reference=[reference],
-            recent=[recent],
-            output=folder / "candidate.npz",
-            strategies=list(task.strategies),
-            selection=SelectionSettings(minimum_events=settings.minimum_events, seed=settings.seed),
-            seed=settings.seed,
-            parent_package=task.package,
-        )
-        result = run_job(
-            "retrain.job",
-            job,
-            RetrainResult,
-            folder,
-            timeout_s=settings.timeout_s,
-            progress=progress,
-            stopping=self._stopping,
-        )
+        result = run_retraining(
+            self._site, task, task.folder / "retrain", self._package(task.package), self._events,
+            progress=progress, stopping=self._stopping,
+        )  # fmt: skip
         if result.status != "candidate" or result.model is None or result.training_id is None:
             raise StepFailed(f"no candidate: {result.reason}")
         record_result(self._engine, result, finished_at=self._clock())
@@ -182,14 +156,17 @@ class Workbench:
         """
         progress(0.0, "loading the inactive weight bank")
         previous = self._package(task.package)
-        report = self._boards.apply(
+        report = self.boards.apply(
             task.model, self._package(built.package_id), previous, built.plan_kind, task.decided_by
         )
-        address = self._boards.address(task.model)
+        address = self.boards.address(task.model)
         # a comparison from before a crash says nothing about the board of now
         (task.folder / "board-bench" / RESULT_FILE).unlink(missing_ok=True)
         progress(0.3, f"{report.reason}; comparing the board with the emulator")
-        benched = self._bench(task, built, task.folder / "board-bench", address, progress)
+        with self.boards.turn(
+            task.model
+        ):  # the bench is a process of its own, and a board may take one client
+            benched = self._bench(task, built, task.folder / "board-bench", address, progress)
         if not benched.passed:
             raise StepFailed(f"the board differs from the emulator: {benched.summary}")
         return Applied(
@@ -212,7 +189,7 @@ class Workbench:
         """
         progress(0.0, f"comparing the board's weights with package {task.package[:12]}")
         package = self._package(task.package)
-        report = self._boards.apply(task.model, package, package, PlanKind.WEIGHTS.value, task.decided_by)
+        report = self.boards.apply(task.model, package, package, PlanKind.WEIGHTS.value, task.decided_by)
         return Applied(
             package_id=task.package,
             previous_package=task.package,
@@ -223,7 +200,7 @@ class Workbench:
     def roll_back(self, task: Task, progress: Progress) -> str:
         """Make the board run the package of before the response."""
         progress(0.0, f"bringing package {task.package[:12]} back")
-        return self._boards.roll_back(task.model, self._package(task.package), task.decided_by)
+        return self.boards.roll_back(task.model, self._package(task.package), task.decided_by)
 
     def successor_reference(
         self, task: Task, package_id: str, run: int, first_lumisection: int, last_lumisection: int

@@ -29,8 +29,8 @@ from daemon.store.views import ConfigurationView
 
 logger = logging.getLogger(__name__)
 
-LIVE: Final = frozenset({"operators", "retention", "alerts", "mattermost"})
-"""Sections of lumiwatch.toml that the daemon's rooms read each time they need them."""
+LIVE: Final = frozenset({"operators", "oidc", "retention", "alerts", "alertmanager", "mattermost", "mlflow"})
+"""Sections of lumiwatch.toml that a reload puts into effect; of the others it says what waits."""
 AT_START: Final = frozenset({"mattermost.callback_url"})
 """Keys of live sections that are read once all the same."""
 _LOOK_S: Final = 1.0

@@ -17,6 +17,9 @@ from daemon.access.roles import Role
 from daemon.process.logs import LogFormat
 from daemon.site.alert_settings import AlertmanagerSettings, AlertsSettings
 from daemon.site.kafka_settings import KafkaSettings
+from daemon.site.mlflow_settings import MlflowSettings
+from hw.errors import BoardUnreachable
+from hw.ipbus_client import BoardAddress
 from streams.conditions import ConditionName, Matchable
 
 StrategyName = Literal["input_recalibration", "batchnorm", "bias", "last_layer", "layers", "all_weights"]
@@ -149,6 +152,7 @@ class SiteSettings(BaseSettings):
     alerts: AlertsSettings = AlertsSettings()
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     mattermost: MattermostSettings = MattermostSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     operators: dict[_Name, OperatorSettings] = Field(default_factory=dict)
     oidc: OidcSettings | None = None
     hardware: HardwareSettings = HardwareSettings()
@@ -263,14 +267,27 @@ class RetrainSettings(_Section):
     maximum_events: int = Field(default=400_000, ge=100)
     reference_lumisections: int = Field(default=20, ge=1)  # before the onset: what good events look like
     timeout_s: float = Field(default=1800.0, gt=0)
+    trial: bool = False  # retrain before the decision too, to show what it would bring
 
 
 class FirmwareSettings(_Section):
     """Which toolchain builds, and which board runs the model."""
 
     toolchain: str = "lumiwatch-rtl"
-    board: str = "emulated"  # "emulated" (started by lumiwatch), or "host:port" of an IPbus board
+    board: str = "emulated"  # "emulated" (started by lumiwatch), or "[tcp://|udp://]host:port" of a board
     build_timeout_s: float = Field(default=1800.0, gt=0)
+    scrub_interval_s: float = Field(default=60.0, ge=0)  # between looks at the board's weights; 0: never
+    scrub_repair: bool = True  # flipped bits are put right at once, from the package that runs
+
+    @field_validator("board")
+    @classmethod
+    def _a_place(cls, value: str) -> str:
+        try:
+            if value != "emulated":
+                BoardAddress.parse(value)
+        except BoardUnreachable as error:
+            raise ValueError(f"{error}, or emulated") from error
+        return value
 
 
 class ModelSettings(_Section):

@@ -119,6 +119,10 @@ class Site:
         """Where an emulated board of a model announces its address (JSON, key `address`)."""
         return self.state_dir / "boards" / f"{model}.json"
 
+    def board_flash(self, model: str) -> Path:
+        """Folder that is the flash memory of the emulated board of a model."""
+        return self.state_dir / "boards" / model
+
     def path(self, relative: Path) -> Path:
         """Absolute path of a path in `lumiwatch.toml` (relative ones start at the site's folder)."""
         return relative if relative.is_absolute() else self.folder / relative

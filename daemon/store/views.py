@@ -306,6 +306,8 @@ class BoardStatus(View):
     error: str | None = None
     simulated: bool | None = None
     package_id: str | None = None
+    shell_hash: str | None = None
+    partition_hashes: list[str] = []  # structure of every reconfigurable partition, in the order of the data
     structure_hash: str | None = None
     weights_hash: str | None = None
     active_bank: int | None = None

@@ -106,8 +106,7 @@ class Fabric:
         scores, accepts = self.run(self.package.golden_inputs)
         expected = self.package.golden_scores
         return bool(
-            np.array_equal(scores, expected)
-            and np.array_equal(accepts, expected > self.model.threshold_raw)
+            np.array_equal(scores, expected) and np.array_equal(accepts, expected > self.model.threshold_raw)
         )
 
     def flip_bit(self, choice: random.Random) -> None:

@@ -63,6 +63,10 @@ class Flash:
         finally:
             os.close(folder)
 
+    def erase(self) -> None:
+        """Forget what is stored. Raises `OSError` when that cannot be."""
+        self._path.unlink(missing_ok=True)
+
     def load(self, trusted_keys: Sequence[TrustedKey]) -> Configuration | None:
         """Give what is stored, verified like a package that comes over the wire; None when nothing is.
 

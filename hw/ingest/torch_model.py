@@ -36,8 +36,8 @@ def from_torch(module: nn.Module, target: IngestTarget, *, saturate: bool = Fals
     ----------
     module
         A `torch.nn.Sequential`, nested or not, of Linear, ReLU, BatchNorm1d, Dropout and Identity, as it
-        computes in evaluation mode. A BatchNorm1d becomes part of the linear layer next to it; before the first one,
-        of the input stage.
+        computes in evaluation mode. A BatchNorm1d becomes part of the linear layer next to it; before the
+        first one, of the input stage.
     target
         What the firmware needs beside it.
     saturate

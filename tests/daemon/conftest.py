@@ -1,5 +1,6 @@
 """A site of its own for every test, with its database."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from sqlalchemy.engine import Engine
 
 from daemon.site.settings import Site, load_site
 from daemon.store.database import open_database
+from tests.support.board_site import MODEL, SiteBoard, make_board_site
 from tests.support.daemon import HandClock, copy_site
+from tests.support.fragile import FragileBoard
+from tests.support.hw import SignedPackages
 
 
 @pytest.fixture
@@ -31,3 +35,20 @@ def engine(site: Site) -> Iterator[Engine]:
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
+
+
+@pytest.fixture(scope="session")
+def board_site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SignedPackages]:
+    """A site with cheap firmware, to be copied."""
+    return make_board_site(tmp_path_factory.mktemp("board-site"))
+
+
+@pytest.fixture
+def site_board(board_site: tuple[Path, SignedPackages], tmp_path: Path) -> Iterator[SiteBoard]:
+    """A copy of that site, and its board, which runs."""
+    folder, packages = board_site
+    site = load_site(Path(shutil.copytree(folder, tmp_path / "board-site")))
+    with FragileBoard(packages, site.board_flash(MODEL)) as board:
+        made = SiteBoard(site, packages, board)
+        made.announce(board.address)
+        yield made

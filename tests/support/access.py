@@ -17,12 +17,12 @@ from sqlalchemy.engine import Engine
 
 from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
-from daemon.access.sign_on import build_sign_on
+from daemon.access.sign_on import Entrance
 from daemon.api import application
 from daemon.operations import Operations
 from daemon.process.metrics import Metrics
 from daemon.process.services import Services
-from daemon.site.settings import Site
+from daemon.site.settings import Site, load_site
 from daemon.store.views import BoardStatus
 from tests.support.daemon import HandClock, NoWorkflows
 
@@ -42,6 +42,14 @@ def declare(site_folder: Path, more: str = "", people: str = PEOPLE) -> None:
     file.write_text(f"{example}\n# people of a test\n{people}{more}")
     model = site_folder / "models" / "anomaly" / "model.toml"
     model.write_text(model.read_text().replace('approvers = ["local"]', 'approvers = ["ada", "egon"]'))
+
+
+def redeclare(access: AccessControl, site_folder: Path, people: str) -> None:
+    """Declare other people and let them count, as a reload does; ada alone may decide."""
+    declare(site_folder, people=people)
+    for file in (site_folder / "models").glob("*/model.toml"):
+        file.write_text(file.read_text().replace('approvers = ["ada", "egon"]', 'approvers = ["ada"]'))
+    access.people.prepare(load_site(site_folder))()
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def make_services(engine: Engine, site: Site, clock: HandClock) -> Services:
         operations=Operations(engine, site, NoWorkflows(), clock, access=access),
         access=access,
         logins=Logins(engine, access, clock, metrics.count_login),
-        sign_on=build_sign_on(site, access.people, clock),
+        entrance=Entrance(site, access.people, clock),
         metrics=metrics,
         board_status=lambda model: BoardStatus(model=model, address="nowhere", reachable=False),
         checks={},

@@ -28,7 +28,7 @@ from sqlalchemy.engine import Engine
 
 from daemon.access.control import AccessControl
 from daemon.access.logins import Logins
-from daemon.access.sign_on import build_sign_on
+from daemon.access.sign_on import Entrance
 from daemon.alerts.service import build_alerts
 from daemon.api import application
 from daemon.console.app import register_console
@@ -39,6 +39,7 @@ from daemon.process.metrics import Metrics
 from daemon.process.services import Services
 from daemon.responses.durable import DurableResponses
 from daemon.responses.procedure import ResponseProcedure
+from daemon.responses.scrubbing import LastScrub
 from daemon.responses.workshop import Applied, Benched, Built, Progress, Retrained, Task
 from daemon.site.current_site import CurrentSite
 from daemon.site.reload import Reloader
@@ -335,12 +336,13 @@ def main() -> None:
         operations=Operations(engine, site, responses, access=access),
         access=access,
         logins=Logins(engine, access, utc_now, metrics.count_login),
-        sign_on=build_sign_on(site, access.people, utc_now),
+        entrance=Entrance(site, access.people, utc_now),
         metrics=metrics,
         board_status=lambda model: _board(source, model),
         checks={},
         clock=utc_now,
         reloader=Reloader(engine, CurrentSite(site), utc_now),
+        last_scrub=lambda _: LastScrub(utc_now(), "all 2,635 words are right"),
     )
     app = FastAPI()
     application.install(app, services)
@@ -389,6 +391,8 @@ def _board(source: Source, model: str) -> BoardStatus:
         reachable=True,
         simulated=True,
         package_id=source.package,
+        shell_hash=_id("shell"),
+        partition_hashes=[_id("p0"), _id("p1")],
         structure_hash=_id("structure"),
         weights_hash=_id(source.package),
         active_bank=1 if source.package == NEW else 0,

@@ -28,6 +28,7 @@ from hw.board import BoardIdentity
 from hw.boards.emulated import EmulatedBoardProcess, start_emulated_board
 from hw.boards.ipbus import IPbusBoard
 from hw.emulator import Emulator
+from hw.errors import BoardUnreachable
 from hw.job import BuildSpec, build
 from hw.package import Package, open_package
 from hw.records import last_package, record_package
@@ -96,12 +97,22 @@ class KillSite:
 
     def keep_board(self) -> None:
         """Start the board again if it has died, with the package that it ran last: as `lumiwatch up` does."""
-        if self.board.poll() is not None:
-            self.board.stop()
-            with Session(self.engine) as session:
-                package = last_package(session, MODEL)
-            assert package is not None
-            self.board = _start_board(self.site, package_path(self.engine, self.site, package.id))
+        if self._board_answers():
+            return
+        self.board.stop()
+        with Session(self.engine) as session:
+            package = last_package(session, MODEL)
+        assert package is not None
+        self.board = _start_board(self.site, package_path(self.engine, self.site, package.id))
+
+    def _board_answers(self) -> bool:
+        """Ask the board itself: one that was killed a moment ago may still count as running."""
+        try:
+            with contextlib.closing(IPbusBoard(self.board.address)) as board:
+                board.identify()
+        except BoardUnreachable:
+            return False
+        return True
 
     def identity(self) -> BoardIdentity:
         """What the board says that it runs; its weights are those of that package, all of them."""

@@ -9,7 +9,7 @@ from daemon.access.logins import TRIES_FROM_AN_ADDRESS, TRIES_OF_A_NAME
 from daemon.access.sessions import SESSION_COOKIE
 from daemon.site.settings import load_site
 from daemon.store.records import EventRecord
-from tests.support.access import declare, make_services, served
+from tests.support.access import make_services, redeclare, served
 
 PASSWORD = "correct horse battery"
 HOSTILE = [
@@ -255,11 +255,11 @@ def test_a_token_id_that_is_none_is_refused(api, identity):
         assert client.delete(f"/api/v1/tokens/{identity}").status_code == 422
 
 
-def test_who_leaves_the_file_is_out_at_the_next_request(browser, api, site_folder):
+def test_who_leaves_the_file_is_out_with_the_reload(browser, api, site_folder):
     log_in(browser)
     token = api.token("olga")
 
-    declare(site_folder, people='[operators.ada]\nrole = "admin"\n[operators.egon]\n')
+    redeclare(api.services.access, site_folder, '[operators.ada]\nrole = "admin"\n[operators.egon]\n')
 
     assert browser.get("/api/v1/me").status_code == 401
     assert log_in(browser).status_code == 401

@@ -15,7 +15,7 @@ from daemon.access.records import PasswordRecord, SessionRecord, TokenRecord
 from daemon.access.roles import Act
 from daemon.errors import InvalidChoice, NotAuthenticated, NotFound, NotPermitted, TooManyTries
 from daemon.store.database import open_database, transaction
-from tests.support.access import CHEAP, PEOPLE, declare
+from tests.support.access import CHEAP, PEOPLE, redeclare
 
 PASSWORD = "correct horse battery"
 
@@ -205,24 +205,26 @@ def test_a_person_changes_a_password_only_by_the_present_one(access, engine, clo
         logins.change_password("olga", "another horse battery", "yet another horse", keep=cookie)
 
 
-def test_who_is_removed_loses_token_session_password_and_rights_at_once(access, engine, site_folder):
+def test_who_is_removed_by_a_reload_loses_token_session_password_and_rights_at_once(
+    access, engine, site_folder
+):
     _, token = access.tokens.create("egon", "dashboard", days=2, by="ada")
     cookie = begin(access, engine, "egon")
     access.check("egon", Act.RESOLVE)
 
-    declare(site_folder, people=PEOPLE.replace('role = "expert"', 'role = "viewer"'))
+    redeclare(access, site_folder, PEOPLE.replace('role = "expert"', 'role = "viewer"'))
     with pytest.raises(NotPermitted, match="role expert is needed, egon has viewer"):
         access.check("egon", Act.RESOLVE)
     assert access.person_of_session(cookie).role == "viewer"
 
-    declare(site_folder, people=PEOPLE.split("[operators.egon]")[0])
+    redeclare(access, site_folder, PEOPLE.replace("operators.egon", "operators.emil"))
     with pytest.raises(NotPermitted, match="'egon' is nobody here"):
         access.check("egon", Act.READ)
     with pytest.raises(NotAuthenticated):
         access.person_of_token(token)
     with pytest.raises(NotAuthenticated):
         access.person_of_session(cookie)
-    with pytest.raises(NotFound, match="declared are olga, vera"):
+    with pytest.raises(NotFound, match="declared are ada, emil, olga, vera"):
         access.set_password("egon", PASSWORD, by="ada")
 
 

@@ -1,6 +1,6 @@
 """Who is declared, and what happens when the file changes while the daemon runs."""
 
-import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,41 +51,31 @@ def test_a_person_without_a_role_is_an_operator(site_folder):
     assert People(load_site(site_folder)).find("ada").role is Role.OPERATOR
 
 
-def test_who_is_lowered_or_removed_in_the_file_is_so_at_the_next_question(site_folder, site):
+def test_who_is_lowered_or_removed_is_so_when_the_configuration_is_taken(site_folder, site):
     people = People(site)
     assert people.find("egon").role is Role.EXPERT
 
     declare(site_folder, people=PEOPLE.replace('role = "expert"', 'role = "viewer"'))
+    take = people.prepare(load_site(site_folder))
+    assert people.find("egon").role is Role.EXPERT, "the file alone changes nothing"
+    take()
     assert people.find("egon").role is Role.VIEWER
 
-    # the model's approvers still name egon: that must not keep a removal from counting
-    declare(site_folder, people=PEOPLE.split("[operators.egon]")[0])
+    left = {name: one for name, one in site.settings.operators.items() if name != "egon"}
+    people.prepare(replace(site, settings=site.settings.model_copy(update={"operators": left})))()
     assert people.find("egon") is None
     assert people.find("olga") is not None
 
 
-def test_a_file_that_cannot_be_read_counts_as_it_was(site_folder, site, caplog):
+def test_a_file_that_is_half_written_does_not_make_local_the_admin(site_folder, site):
     people = People(site)
+    nobody = replace(site, settings=site.settings.model_copy(update={"operators": {}}))
 
-    with caplog.at_level(logging.ERROR):
-        declare(site_folder, people="[operators.ada\n")
-        assert people.find("egon").role is Role.EXPERT
-        assert people.find("egon").role is Role.EXPERT
-    assert [record.message for record in caplog.records if "people and roles stay" in record.message] != []
-    assert len(caplog.records) == 1, "it was said once for every question"
+    with pytest.raises(SettingsError, match="declares nobody any more; if you mean it, restart"):
+        people.prepare(nobody)
 
-    declare(site_folder, people=PEOPLE.replace('role = "expert"', 'role = "viewer"'))
-    assert people.find("egon").role is Role.VIEWER
-
-
-def test_a_file_that_is_half_written_does_not_make_local_the_admin(site_folder, site, caplog):
-    people = People(site)
-
-    with caplog.at_level(logging.ERROR):
-        declare(site_folder, people="")
-        assert people.find("local") is None
+    assert people.find("local") is None
     assert people.find("egon").role is Role.EXPERT
-    assert "declares nobody any more; if you mean it, restart" in caplog.text
     assert not default_token_file(site).exists()
 
 

@@ -18,6 +18,15 @@ ACTING = {
     ("POST", "/api/v1/incidents/{incident_id}/responses"): (Act.RESPOND, None),
     ("POST", "/api/v1/models/{model}/retrain"): (Act.RETRAIN, {"reason": "x"}),
     ("POST", "/api/v1/responses/{response_id}/decisions"): (Act.DECIDE, {"decision": "approve"}),
+    ("POST", "/api/v1/models/{model}/board/apply"): (
+        Act.WORK_ON_BOARDS,
+        {"package_id": "a" * 64, "planned_from": "b" * 64, "why": "x"},
+    ),
+    ("POST", "/api/v1/models/{model}/board/rollback"): (
+        Act.WORK_ON_BOARDS,
+        {"planned_from": "b" * 64, "why": "x"},
+    ),
+    ("POST", "/api/v1/models/{model}/board/scrub"): (Act.WORK_ON_BOARDS, {"why": "x"}),
     ("POST", "/api/v1/silences"): (Act.SILENCE, {"reason": "x", "ends_at": "2026-03-02T12:00:00Z"}),
     ("DELETE", "/api/v1/silences/{silence_id}"): (Act.SILENCE, None),
     ("POST", "/api/v1/configuration/reload"): (Act.RECONFIGURE, None),

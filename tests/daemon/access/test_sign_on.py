@@ -11,9 +11,9 @@ from daemon.access.records import SessionRecord
 from daemon.access.roles import Act
 from daemon.access.sessions import SESSION_COOKIE
 from daemon.api.sign_on import COOKIE
-from daemon.errors import NotPermitted
+from daemon.errors import NotPermitted, SettingsError
 from daemon.site.settings import load_site
-from tests.support.access import declare, make_services, served
+from tests.support.access import declare, make_services, redeclare, served
 from tests.support.daemon import HandClock
 from tests.support.oidc_provider import CLIENT, SECRET, new_key, oidc_provider
 
@@ -120,14 +120,15 @@ def test_whoever_is_declared_since_logs_in_once_more(browser, provider, api, sit
     log_in(browser)
 
     other = '[operators.nina]\nsubject = "of-another-nina"\n'
-    declare(site_folder, people=f"{other}[operators.ada]\n[operators.egon]\n")
+    redeclare(api.services.access, site_folder, f"{other}[operators.ada]\n[operators.egon]\n")
 
     assert browser.get("/api/v1/me").status_code == 401
 
 
 def test_the_subject_of_the_file_says_who_it_is(browser, provider, api, site_folder):
     provider.claims = {"sub": "0a1b2c", "preferred_username": "somebody-else"}
-    declare(site_folder, people='[operators.ada]\nsubject = "0a1b2c"\n[operators.egon]\n')
+    people = '[operators.ada]\nsubject = "0a1b2c"\n[operators.egon]\n'
+    redeclare(api.services.access, site_folder, people)
 
     log_in(browser)
 
@@ -152,7 +153,8 @@ def test_whom_this_site_does_not_let_in_is_told(browser, provider, api, claims, 
 
 
 def test_nobody_gets_a_declared_name_with_another_subject(browser, provider, api, site_folder):
-    declare(site_folder, people='[operators.ada]\nsubject = "s-1"\n[operators.egon]\n')
+    people = '[operators.ada]\nsubject = "s-1"\n[operators.egon]\n'
+    redeclare(api.services.access, site_folder, people)
     provider.claims = {"sub": "s-9", "preferred_username": "ada", "cern_roles": ["trigger-experts"]}
 
     assert refused(log_in(browser), 403, "stands for somebody else")
@@ -303,6 +305,32 @@ def test_the_cookie_of_a_departure_comes_back_from_another_site_and_goes_nowhere
     cookie = browser.get("/login/oidc").headers["set-cookie"]
 
     assert {"HttpOnly", "SameSite=lax", "Path=/login/oidc", "Max-Age=600"} <= set(cookie.split("; "))
+
+
+def test_a_reload_brings_another_provider_and_takes_it_away(engine, site_folder, provider, clock):
+    declare(site_folder)
+    without = load_site(site_folder)
+    oidc = f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{CLIENT}"\ndisplay = "LAB"\n'
+    declare(site_folder, oidc)
+    with served(make_services(engine, without, clock)) as api, api.client() as browser:
+        entrance = api.services.entrance
+        assert "/login/oidc" not in browser.get("/login").text
+        assert browser.get("/login/oidc").status_code == 404
+
+        entrance.prepare(load_site(site_folder))()
+        assert "Log in with LAB" in browser.get("/login").text
+        assert browser.get("/login/oidc").headers["location"].startswith(provider.issuer)
+        begun = entrance.sign_on
+        entrance.prepare(load_site(site_folder))()
+        assert entrance.sign_on is begun, "a login that is under way goes on"
+
+        declare(site_folder, oidc + 'client_secret_file = "nowhere"\n')
+        with pytest.raises(SettingsError, match=r"oidc\.client_secret_file"):
+            entrance.prepare(load_site(site_folder))
+        assert entrance.sign_on is begun
+
+        entrance.prepare(without)()
+        assert browser.get("/login/oidc").status_code == 404
 
 
 def test_the_login_page_offers_it_by_name(browser, api):

@@ -1,4 +1,4 @@
-"""Incidents in a real Alertmanager: they fire, page, end; what is marked or silenced never gets there."""
+"""Incidents in a real Alertmanager: they fire, page, end, fall silent; what is marked never gets there."""
 
 import json
 import re
@@ -7,7 +7,8 @@ import socket
 import subprocess
 import threading
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -57,14 +58,37 @@ class Receiver:
     def __init__(self):
         self.came = []
         self.answer = httpx.Response(200)
+        self.silences = {}
+        self.takes_silences = True
 
     def __call__(self, request):
         if isinstance(self.answer, Exception):
             raise self.answer
+        if request.url.path.startswith("/api/v2/silence"):
+            return self.silence(request) if self.takes_silences else httpx.Response(403)
         if self.answer.is_success:
             alerts = json.loads(request.content)
             self.came.append({alert["labels"]["incident"]: alert for alert in alerts})
         return self.answer
+
+    def silence(self, request):
+        if request.method == "GET":
+            return httpx.Response(200, json=[*self.silences.values()])
+        if request.method == "DELETE":
+            self.silences[request.url.path.rsplit("/", 1)[1]]["status"]["state"] = "expired"
+            return httpx.Response(200)
+        content = json.loads(request.content)
+        name = content.setdefault("id", f"s{len(self.silences)}")
+        self.silences[name] = content | {"status": {"state": "active"}}
+        return httpx.Response(200, json={"silenceID": name})
+
+    def quiet(self):
+        """Incidents that are silenced here, and until when."""
+        return {
+            next(one["value"] for one in silence["matchers"] if one["name"] == "incident"): silence["endsAt"]
+            for silence in self.silences.values()
+            if silence["status"]["state"] == "active"
+        }
 
 
 @pytest.fixture
@@ -178,26 +202,85 @@ def test_marked_data_are_never_sent(slow_room, sender_of, receiver):
     assert receiver.came == []
 
 
-def test_what_is_silenced_is_not_sent_until_the_silence_is_over(slow_room, sender_of, receiver):
+def test_what_is_silenced_is_sent_under_a_silence_of_the_same_end(slow_room, sender_of, receiver):
     clock, sender = slow_room.clock, sender_of()
     slow_room.silence(1)
     slow_room.alarm(62)
-    assert told(sender, clock, 3500) == 0
 
-    told(sender, clock, 110)
+    told(sender, clock, 1)
 
-    assert len(receiver.came) == 1
-    assert clock() - timedelta(seconds=10) == slow_room.silences.list()[0].ends_at
+    (silence,) = slow_room.silences.list()
+    assert receiver.quiet() == {"anomaly-1": silence.ends_at.isoformat()}
+    assert set(receiver.came[0]["anomaly-1"]) == {
+        "labels",
+        "annotations",
+        "startsAt",
+        "endsAt",
+        "generatorURL",
+    }
+    assert told(sender, clock, 600) == 10, "it ended by itself"
+    assert len(receiver.silences) == 1
 
 
-def test_what_ends_under_a_silence_is_not_said(slow_room, sender_of, receiver):
+def test_a_silence_that_is_ended_early_ends_there_too(slow_room, sender_of, receiver):
+    clock, sender = slow_room.clock, sender_of()
+    slow_room.alarm(62)
+    told(sender, clock, 1)
+    assert receiver.quiet() == {}
+    slow_room.silence(1)
+    told(sender, clock, 1)
+    assert set(receiver.quiet()) == {"anomaly-1"}
+
+    slow_room.silences.end(slow_room.silences.list()[0].id, author="egon")
+    told(sender_of(), clock, 1)  # after a restart
+
+    assert receiver.quiet() == {}
+
+
+def test_a_longer_silence_moves_the_end_and_a_new_family_ends_it(slow_room, sender_of, receiver):
+    clock, sender = slow_room.clock, sender_of()
+    slow_room.alarm(62)
+    slow_room.silence(1)
+    told(sender, clock, 1)
+    slow_room.silence(2)
+    told(sender, clock, 1)
+    ends = max(one.ends_at for one in slow_room.silences.list())
+    assert receiver.quiet() == {"anomaly-1": ends.isoformat()}
+    assert len(receiver.silences) == 1
+
+    slow_room.fault(63)
+    told(sender, clock, 1)
+    assert receiver.quiet() == {}
+
+
+def test_what_ends_under_a_silence_is_said_under_it(slow_room, sender_of, receiver):
     sender = sender_of()
     slow_room.alarm(62)
     told(sender, slow_room.clock, 1)
     slow_room.silence(1)
     slow_room.good(70)
+    ended = slow_room.clock()
 
-    assert told(sender, slow_room.clock, 3000) == 0
+    assert told(sender, slow_room.clock, 1)
+
+    assert receiver.came[-1]["anomaly-1"]["endsAt"] == ended.isoformat()
+    assert set(receiver.quiet()) == {"anomaly-1"}
+
+
+def test_where_silences_are_not_taken_what_is_quiet_is_not_sent(slow_room, sender_of, receiver, caplog):
+    errors, clock = [], slow_room.clock
+    sender = sender_of(lambda: errors.append(1))
+    receiver.takes_silences = False
+    slow_room.alarm(62)
+    slow_room.silence(1)
+
+    assert told(sender, clock, 600) == 0
+    assert 5 < len(errors) < 20
+    assert "takes no silences (it answered 403 to GET silences)" in caplog.text
+
+    receiver.takes_silences = True
+    assert told(sender, clock, 301)
+    assert set(receiver.quiet()) == {"anomaly-1"}
 
 
 # away
@@ -254,6 +337,10 @@ def test_one_that_hangs_holds_back_neither_the_chat_nor_the_others(room, site_fo
     alertmanagers.stop()
 
 
+def ends_at(server):
+    return datetime.fromisoformat(server.alerts()["anomaly-1"]["endsAt"])
+
+
 @contextmanager
 def hanging():
     """Listen on loopback: the system takes requests, and nobody answers them."""
@@ -303,6 +390,64 @@ def test_an_incident_fires_pages_and_ends(room, site_folder):
             assert "Back to good by itself" in call["alerts"][0]["annotations"]["description"]
             assert server.alerts() == {}
             alertmanagers.stop()
+
+
+def test_a_silence_says_nothing_and_no_end_before_there_is_one(room, site_folder):
+    with pager() as (address, calls):
+        config = (
+            "route: {receiver: pager, group_wait: 0s, group_interval: 1s, group_by: ['...']}\n"
+            f"receivers: [{{name: pager, webhook_configs: [{{url: '{address}', send_resolved: true}}]}}]\n"
+        )
+        with AlertmanagerServer(config) as server:
+            site = configured(site_folder, f'urls = ["{server.url}"]\nresend_s = 1\n')
+            alertmanagers = build_alertmanagers(
+                room.engine, site, CollectorRegistry(), console_url=lambda: PAGE
+            )
+            room.alarm(62)
+            alertmanagers.start()
+            assert calls.get(timeout=60)[1]["status"] == "firing"
+
+            room.silence(1)
+            assert wait_for(lambda: server.alerts()["anomaly-1"]["status"]["state"] == "suppressed")
+            first = ends_at(server)
+            # valid for 4 s: without a word from here it would have ended, and been said to have
+            assert wait_for(lambda: ends_at(server) > first + timedelta(seconds=5))
+            assert calls.empty()
+
+            room.silences.end(room.silences.list()[0].id, author="egon")
+            assert wait_for(lambda: server.alerts()["anomaly-1"]["status"]["state"] == "active")
+            room.good(70)
+            assert calls.get(timeout=60)[1]["status"] == "resolved"
+            alertmanagers.stop()
+
+
+def test_a_reload_tells_another_alertmanager_and_none(room, site_folder):
+    with AlertmanagerServer(QUIET) as first, AlertmanagerServer(QUIET) as second:
+        plain = load_site(site_folder)
+        one = configured(site_folder, f'urls = ["{first.url}"]\n')
+        settings = one.settings.alertmanager.model_copy(update={"urls": (second.url,)})
+        other = replace(one, settings=one.settings.model_copy(update={"alertmanager": settings}))
+        missing = settings.model_copy(update={"ca_file": Path("nowhere.pem")})
+        broken = replace(one, settings=one.settings.model_copy(update={"alertmanager": missing}))
+        alertmanagers = build_alertmanagers(room.engine, one, CollectorRegistry(), console_url=lambda: PAGE)
+        room.alarm(62)
+        alertmanagers.start()
+        assert wait_for(lambda: "anomaly-1" in first.alerts())
+
+        with pytest.raises(SettingsError, match=r"nowhere\.pem"):
+            alertmanagers.prepare(broken)
+        alertmanagers.prepare(other)()
+
+        assert wait_for(lambda: "anomaly-1" in second.alerts())
+        assert threads() == 1
+        alertmanagers.prepare(plain)()
+        assert threads() == 1, "whoever watches the threads would restart the daemon"
+        alertmanagers.stop()
+        assert threads() == 0
+
+
+def threads():
+    return sum(thread.name == "alertmanager" for thread in threading.enumerate())
 
 
 def test_one_that_was_away_hears_of_it_when_it_is_back(room, site_folder):

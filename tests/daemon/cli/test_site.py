@@ -127,3 +127,23 @@ def test_json_of_a_fresh_site_is_pure(lumiwatch, site, command):
     assert ended.code == 0
     assert ended.err == ""
     json.loads(ended.out)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", "board emulated, scrubbed every 60 s (flipped bits are repaired)"),
+        (
+            'board = "emulated"',
+            'board = "udp://crate-7:50001"',
+            "board udp://crate-7:50001 (one client at a time), scrubbed every 60 s",
+        ),
+        ('board = "emulated"', 'board = "tcp://crate-7:50001"', "board tcp://crate-7:50001, scrubbed"),
+        ("scrub_interval_s = 60", "scrub_interval_s = 0", "board emulated, not scrubbed"),
+        ("scrub_repair = true", "scrub_repair = false", "(flipped bits are said only)"),
+    ],
+)
+def test_the_check_says_how_a_board_is_reached_and_scrubbed(lumiwatch, site, old, new, said):
+    file = site / "models" / "anomaly" / "model.toml"
+    file.write_text(file.read_text().replace(old, new))
+    assert said in json.loads(lumiwatch("config", "check", "--site", site, "--json").out)["model anomaly"]

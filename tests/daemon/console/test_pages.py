@@ -101,6 +101,10 @@ def test_a_decision_its_jobs_and_its_firmware_are_seen_to_the_root_files_and_bac
     expect(board.get_by_text("ANSWERS")).to_be_visible()
     expect(board.get_by_text("EMULATED BOARD")).to_be_visible()
     expect(board.get_by_role("row", name=re.compile("last check 20.* UTC"))).to_be_visible()
+    expect(board.get_by_role("row", name=re.compile("shell .static part. [0-9a-f]{12}"))).to_be_visible()
+    expect(board.get_by_role("row", name=re.compile("partitions p0 [0-9a-f]{12}, p1 "))).to_be_visible()
+    scrubbed = re.compile("last scrub 20.* UTC: all 2,635 words are right; every 60 s")
+    expect(board.get_by_role("row", name=scrubbed)).to_be_visible()
     expect(board.get_by_role("row", name="dead time then 0.2 ms")).to_be_visible()
     expect(board.get_by_role("row", name="golden vectors then 16 of 16 agree")).to_be_visible()
     package = server.get(f"/responses/{RESPONSE}").json()["candidate_package"]

@@ -93,6 +93,15 @@ def test_metrics_follow_the_reports(engine: Engine, tell):
     assert "made-up" not in text
 
 
+def test_an_alarm_without_its_story_is_counted():
+    metrics = Metrics(["anomaly"])
+    metrics.take_verdict(make_verdict(7, State.ALARM, story="The jets have lost a per cent."))
+    metrics.take_verdict(make_verdict(8, State.GOOD))
+    assert 'lumiwatch_verdicts_without_story_total{model="anomaly"} 0.0' in metrics.render().decode()
+    metrics.take_verdict(make_verdict(9, State.WARNING))
+    assert 'lumiwatch_verdicts_without_story_total{model="anomaly"} 1.0' in metrics.render().decode()
+
+
 def test_late_verdicts_and_mismatches_are_counted_once():
     metrics = Metrics(["anomaly"])
     assert 'lumiwatch_verdicts_late_total{model="anomaly"} 0.0' in metrics.render().decode()

@@ -59,6 +59,9 @@ def test_what_is_built_at_the_start_stays_and_is_named(site, site_folder, model_
     edit(file, "port = 8642", "port = 9999")
     edit(file, "partitions = 4", "partitions = 8")
     edit(file, "events_days = 400", "events_days = 30")
+    edit(file, "allowed_lateness_s = 60", "allowed_lateness_s = 90")
+    edit(file, "# [alertmanager]", '[alertmanager]\nurls = ["http://alerts:9093"]\n#')
+    edit(file, "# [oidc]", '[oidc]\nissuer = "https://auth.example.org"\nclient_id = "lumiwatch"\n#')
     file.write_text(f'database_url = "sqlite:///elsewhere.db"\n{file.read_text()}')
 
     effective, waiting = held_back(site, load_site(site_folder))
@@ -69,7 +72,16 @@ def test_what_is_built_at_the_start_stays_and_is_named(site, site_folder, model_
     assert effective.settings.kafka.partitions == 4
     assert effective.database_url == site.database_url
     assert set(effective.models) == set(site.models)
-    assert set(waiting) == {"database_url", "kafka.partitions", "console.port", "models/second (added)"}
+    assert effective.settings.alertmanager.urls == ("http://alerts:9093",)
+    assert effective.settings.oidc.client_id == "lumiwatch"
+    assert effective.settings.stream == site.settings.stream
+    assert set(waiting) == {
+        "database_url",
+        "kafka.partitions",
+        "stream.allowed_lateness_s",
+        "console.port",
+        "models/second (added)",
+    }
 
 
 def test_a_model_that_is_gone_and_a_changed_contract_wait_for_a_restart(site, model_file):

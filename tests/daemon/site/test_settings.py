@@ -143,3 +143,34 @@ def test_kafka_keys_that_contradict_each_other_are_named(site_folder: Path, old:
     assert old in SECURE_KAFKA
     with pytest.raises(SettingsError, match=said):
         load_site(_with_kafka(site_folder, SECURE_KAFKA.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("board", ["emulated", "crate-7:50001", "tcp://10.0.0.7:50001", "udp://[::1]:50001"])
+def test_a_board_is_emulated_or_an_address_of_ipbus(site_folder: Path, board: str):
+    file = site_folder / "models" / "anomaly" / "model.toml"
+    file.write_text(file.read_text().replace('board = "emulated"', f'board = "{board}"'))
+
+    assert load_site(site_folder).models["anomaly"].settings.firmware.board == board
+
+
+@pytest.mark.parametrize(
+    "board", ["", "crate-7", "crate-7:0", "crate-7:70000", "http://crate-7:80", "udp://", "a b:1"]
+)
+def test_a_board_at_no_address_is_refused_with_the_forms_there_are(site_folder: Path, board: str):
+    file = site_folder / "models" / "anomaly" / "model.toml"
+    file.write_text(file.read_text().replace('board = "emulated"', f'board = "{board}"'))
+
+    with pytest.raises(SettingsError, match=r"firmware\.board.*udp://host:port.*or emulated"):
+        load_site(site_folder)
+
+
+def test_scrubbing_is_on_and_repairs_unless_it_is_said(site_folder: Path):
+    file = site_folder / "models" / "anomaly" / "model.toml"
+    given = file.read_text()
+    file.write_text("\n".join(line for line in given.splitlines() if not line.startswith("scrub_")))
+    firmware = load_site(site_folder).models["anomaly"].settings.firmware
+    assert (firmware.scrub_interval_s, firmware.scrub_repair) == (60.0, True)
+
+    file.write_text(given.replace("scrub_interval_s = 60", "scrub_interval_s = -1"))
+    with pytest.raises(SettingsError, match=r"firmware\.scrub_interval_s"):
+        load_site(site_folder)

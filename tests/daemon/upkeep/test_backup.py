@@ -20,6 +20,7 @@ from daemon.cli.main import app
 from daemon.errors import BackupFailed, BackupRefused
 from daemon.journal import audit_log
 from daemon.journal.happenings import record_event
+from daemon.operations import Operations
 from daemon.site.settings import load_site
 from daemon.store import queries
 from daemon.store.database import open_database, transaction
@@ -31,6 +32,7 @@ from daemon.upkeep.restore import restore_backup
 from hw.records import PackageRecord
 from tests.daemon.process.test_service import served
 from tests.daemon.responses.test_durable import RESPONSE, responder, state_is, wait_for
+from tests.support.daemon import Everybody, NoWorkflows
 from tests.support.postgres import fresh_database
 
 ROOT = Path(__file__).parents[3]
@@ -196,6 +198,39 @@ def test_an_incident_in_flight_goes_on_in_a_daemon_of_the_restored_site(site, en
     again = open_database(restored.site.database_url)
     assert audit_log.verify(again).sound
     again.dispose()
+
+
+@pytest.mark.slow
+def test_a_training_in_flight_ends_in_the_restored_site_and_says_why(site, engine, tmp_path):
+    calls = tmp_path / "calls"
+    with responder(site, calls, slow_step="retrain"):
+        wait_for(state_is(engine, ResponseState.PROPOSED))
+        Operations(engine, site, NoWorkflows(), access=Everybody()).approve(RESPONSE, operator="local")
+        wait_for(lambda: calls.exists() and "retrain" in calls.read_text())
+        make_backup(site, tmp_path / "backup.tar", with_secrets=True, now=NOW)
+    before = sorted(path for path in site.state_dir.rglob("*") if "responses" in path.parts)
+
+    restored = restore_backup(tmp_path / "backup.tar", tmp_path / "new", force=False, now=NOW)
+
+    with served(restored.site) as (_, client):
+
+        def response():
+            return client.get(f"/api/v1/responses/{RESPONSE}").json()
+
+        wait_for(lambda: response()["state"] == "failed")
+        ended = response()
+        states = {step["name"]: step["state"] for step in ended["steps"]}
+        assert (states["decide"], states["retrain"], states["apply"]) == ("done", "failed", "skipped")
+        assert "The firmware was not touched." in ended["outcome"]
+        assert ended["outcome"].startswith("Retrain: the file of package aaaaaaaaaaaa is not at this site")
+        incident = client.get("/api/v1/incidents/anomaly-1").json()
+        assert incident["state"] == "open"
+        assert incident["events"][-1]["text"] == ended["outcome"]
+    again = open_database(restored.site.database_url)
+    assert audit_log.verify(again).sound
+    again.dispose()
+    left = sorted(path for path in site.state_dir.rglob("*") if "responses" in path.parts)
+    assert left == before, "the restored site wrote into the old one"
 
 
 def test_force_moves_what_is_there_aside(site, tmp_path):
