@@ -53,6 +53,7 @@ class _Asked:
     horizon: int
     events: int
     pileup: float
+    conditions: list[str]
     seed: int
     processes: int
 
@@ -91,6 +92,13 @@ def backtest(
     fills: Annotated[int, typer.Option(help="Fills to learn a reference from.", min=1)] = 4,
     fill_length: Annotated[int, typer.Option(help="Lumisections of a fill.", min=16)] = 600,
     pileup: Annotated[float, typer.Option(help="Pileup that a dataset stands for.", min=0, max=1000)] = 50.0,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fills have these values of a second condition in turn, for example bunches=1200 and "
+            "bunches=2400, and a learnt reference follows it. Repeatable."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 1,
     processes: Annotated[
         int | None, typer.Option(help="Share the work among so many; the result is the same.", min=1)
@@ -121,6 +129,7 @@ def backtest(
         horizon=horizon,
         events=events,
         pileup=pileup,
+        conditions=condition or [],
         seed=seed,
         processes=processes or len(os.sched_getaffinity(0)),
     )
@@ -148,6 +157,7 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
         return _recorded(site, model, asked, asked.run, report)
     from daemon.backtest.run import Drawing, dataset_source, stored_reference
     from daemon.references.judgement import assessment_settings
+    from streams.backtest.generator import BUNCHES
     from streams.backtest.run import Plan
     from streams.backtest.run import backtest as run_backtest
     from streams.backtest.source import DatasetSource, GeneratedSource
@@ -157,6 +167,7 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
     engine = None if asked.reference is None else open_database(site.database_url)
     given = None if engine is None else stored_reference(engine, model, asked.reference or "")
     source: DatasetSource | GeneratedSource
+    bunches = _bunches(asked, learnt=given is None)
     if asked.dataset is not None:
         package = asked.package or (None if given is None else given.package)
         drawing = Drawing(asked.events, asked.fill_length, asked.pileup, asked.seed)
@@ -170,6 +181,7 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
             asked.seed,
             n_events=asked.events,
             lumisections_per_fill=asked.fill_length,
+            bunches=bunches,
         )
     own = model.settings.watch.false_alarm_budget if given is None else given.header.budget
     effects = asked.effects
@@ -182,6 +194,7 @@ def _done(site: Site, model: SiteModel, asked: _Asked, report: ProgressCallback)
         lumisections=asked.lumisections,
         repetitions=asked.repetitions,
         horizon=asked.horizon,
+        interpolate=BUNCHES if bunches else None,
     )
     settings = assessment_settings(site, model)
     return run_backtest(source, plan, settings, reference=given, processes=asked.processes, progress=report)
@@ -203,6 +216,8 @@ def _recorded(site: Site, model: SiteModel, asked: _Asked, run: int, report: Pro
         )
     if asked.package is not None:
         raise BacktestError("recorded windows are scored already: give --package with --dataset only")
+    if asked.conditions:
+        raise BacktestError("recorded windows have conditions of their own: leave --condition out")
     engine = open_database(site.database_url)
     if asked.reference is None:
         reference = recorded_reference(engine, model, run)
@@ -218,6 +233,27 @@ def _recorded(site: Site, model: SiteModel, asked: _Asked, run: int, report: Pro
             report(number / kept, f"LS {assessment.lumisection}")
 
     return backtest_recorded(watched(), reference, _budgets(asked.budgets, reference.header.budget), words)
+
+
+def _bunches(asked: _Asked, *, learnt: bool) -> tuple[float, ...]:
+    """Return the numbers of colliding bunches that generated fills have in turn; none: as usual, not told."""
+    from streams.backtest.generator import BUNCHES
+    from streams.events.replay import parse_values
+
+    told = [parse_values([text]) for text in asked.conditions]
+    if told and asked.dataset is not None:
+        raise BacktestError("events of a dataset follow no condition: leave --condition out")
+    strange = next((name for one in told for name in one if name != BUNCHES), None)
+    if strange is not None:
+        raise BacktestError(
+            f"generated events do not follow '{strange}': give {BUNCHES}, for example {BUNCHES}=2400"
+        )
+    values = tuple(one[BUNCHES] for one in told)
+    if learnt and asked.fills < len(values):
+        raise BacktestError(
+            f"{asked.fills} fills cannot have {len(values)} values of {BUNCHES}: raise --fills"
+        )
+    return values
 
 
 def _budgets(texts: list[str] | None, own: float) -> tuple[float, ...]:

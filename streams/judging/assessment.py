@@ -137,6 +137,8 @@ class Assessment(BaseModel):
         What each of them says, if it counts for the verdict.
     budget
         Probability of a false alarm for each window, of the reference.
+    bias_learnt
+        Whether the reference is of fills enough to know how large a bias is that stays for one.
     worst_inputs
         The inputs that differ most significantly, the worst first.
     pileup, pileup_fitted
@@ -175,6 +177,7 @@ class Assessment(BaseModel):
     channels: tuple[ChannelFinding, ...] = ()
     extremes: tuple[ExtremeFinding, ...] = ()
     budget: float | None = None
+    bias_learnt: bool = False
     worst_inputs: tuple[InputShift, ...] = ()
     n_events: int
     accept_rate: float
@@ -259,6 +262,7 @@ def assess(
         channels=found.channels if found else (),
         extremes=found.extremes if found else (),
         budget=reference.header.budget if reference else None,
+        bias_learnt=reference is not None and reference.header.bias_learnt,
         worst_inputs=_worst_inputs(found.differences, contract) if found else (),
         n_events=window.n_events,
         accept_rate=window.n_accept / window.n_events if window.n_events else 0.0,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from streams.contracts.contract import Contract
+from streams.counting.layout import Layout
 from streams.counting.summary import Summary
 from streams.judging.channels import Design, design
 from streams.judging.expectation import MINIMUM_SLICE_LUMISECTIONS, PileupExpectation
@@ -24,6 +25,7 @@ from streams.judging.extremes import extremes
 from streams.judging.flows import RANGE, counting_noise
 from streams.judging.pairs import CORRELATIONS
 from streams.judging.pileup_fit import fit_pileup, pileup_shift
+from streams.judging.spikes import SPIKES, spike_noise
 from streams.judging.strata import cut, stratified
 from streams.statistics.tails import MINIMUM_VALUES, gumbel_tail
 
@@ -180,8 +182,8 @@ def calibrate(
         np.array(effects), np.array(noises), np.array(owns), np.array([numbers[cell] for cell in cells])
     )
     noise = {channel.name: _channel(strays, index) for index, channel in enumerate(made.channels)}
-    n_inputs = made_of.layout.n_inputs
-    tails = {name: _tail(family, np.array(found), n_inputs) for (name, family), found in rare.items()}
+    layout = made_of.layout
+    tails = {name: _tail(family, np.array(found), layout) for (name, family), found in rare.items()}
     return Calibration(
         n_events=float(np.median([part.n_events for part in summaries])),
         n_lumisections=len(held_out),
@@ -278,10 +280,14 @@ def _channel(strays: _Strays, index: int) -> ChannelNoise | None:
     return ChannelNoise(spread=float(np.sqrt(square)), bias=float(np.sqrt(max(bias, 0.0))), dof=dof)
 
 
-def _tail(family: str, values: Floats, n_inputs: int) -> ExtremeNoise | None:
-    if family == RANGE and values.max() <= counting_noise(n_inputs)[0]:  # mostly nothing is out of range
-        location, scale = counting_noise(n_inputs)
-        return ExtremeNoise(family=family, location=location, scale=scale)
+def _tail(family: str, values: Floats, layout: Layout) -> ExtremeNoise | None:
+    counting = None
+    if family == SPIKES:
+        counting = spike_noise(layout.n_input_bins, values)
+    elif family == RANGE and values.max() <= counting_noise(layout.n_inputs)[0]:
+        counting = counting_noise(layout.n_inputs)  # mostly nothing is out of range
+    if counting is not None:
+        return ExtremeNoise(family=family, location=counting[0], scale=counting[1])
     if len(values) < MINIMUM_VALUES or not np.ptp(values) > ROUNDING:
         return None
     squared = family == CORRELATIONS

@@ -20,7 +20,7 @@ from streams.counting.layout import ObjectMap
 from streams.counting.summary import Summary
 from streams.errors import ReferenceProblem
 from streams.judging.calibration import ExtremeNoise
-from streams.judging.channels import TAIL, there_bins
+from streams.judging.channels import RATE, TAIL, there_bins
 from streams.judging.evidence import detectable_z, single_window_p
 from streams.judging.expectation import Expected, covers, input_totals
 from streams.judging.extremes import INPUTS, MAPS, SCORE
@@ -88,6 +88,7 @@ class _Setting:
     totals: Floats
     n_events: int
     power: float
+    bias_learnt: bool
 
     @property
     def spare(self) -> float:
@@ -141,7 +142,7 @@ def detectable_effects(
     window = expected_window(reference.counts, expected, n_events)
     found = find(window, pileup, yardstick, value)
     totals = input_totals(window).astype(np.float64)
-    setting = _Setting(contract, found.expected, totals, n_events, power)
+    setting = _Setting(contract, found.expected, totals, n_events, power, reference.header.bias_learnt)
     result = [_channel(one, yardstick, setting) for one in found.channels]
     shares = yardstick.shares
     for name, noise in yardstick.calibration.extremes.items():
@@ -228,7 +229,8 @@ def _channel(one: ChannelFinding, yardstick: Yardstick, setting: _Setting) -> De
 
     def size(n_windows: int) -> float:
         # what is needed beyond the tolerance once noise is averaged, then the luck of these windows
-        needed = detectable_z(one.share, yardstick.budget, n_windows, 0.5)
+        firm = one.family == RATE or not setting.bias_learnt
+        needed = detectable_z(one.share, yardstick.budget, n_windows, 0.5, 0.0 if firm else one.tolerance)
         beyond = deviations_of(needed, noise.dof) + setting.spare / float(np.sqrt(n_windows))
         deviations = one.tolerance + beyond
         if one.family != TAIL:

@@ -19,6 +19,8 @@ from scipy import stats
 
 SHIFTS: Final = (0.5, 1.0, 2.0, 4.0)
 """Shifts beyond its tolerance, in standard deviations, that a linear channel looks for, to either side."""
+BIAS_DEVIATIONS: Final = 2.0
+"""A bias that stays is tolerated up to so many of its standard deviations."""
 INDIFFERENT: Final = 0.02
 """A p-value above this never speaks for drift, however often it comes: a reference has noise of its own."""
 POWER: Final = 0.2
@@ -44,12 +46,15 @@ class Linear:
         Standard normal in control, but for a persistent bias.
     tolerance
         Largest persistent bias that is no drift, in standard deviations.
+    firm
+        All of the tolerance is forgiven: it was decided, or nobody knows how large a bias is.
     """
 
     name: str
     share: float
     z: float
     tolerance: float
+    firm: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,15 @@ class Evidence:
         Natural logarithm of the evidence over the level of an alarm (0 and above: an alarm), and what each
         channel adds, the most telling first.
         """
-        z, tolerance = (np.array([getattr(one, name) for one in linear]) for name in ("z", "tolerance"))
+        z, tolerance, share, firm = (
+            np.array([(one.z, one.tolerance, one.share, one.firm) for one in linear], dtype=np.float64)
+            .reshape(-1, 4)
+            .T
+        )
+        forgiven = forgiveness(tolerance, needed_for_alarm(share, budget))
+        forgiven = np.where(firm[:, np.newaxis] > 0, tolerance[:, np.newaxis], forgiven)
         steps = (
-            (Linear, linear, linear_log_e(z, tolerance)),
+            (Linear, linear, linear_log_e(z, forgiven)),
             (Rare, rare, rare_log_e(np.array([one.p_value for one in rare]))[:, np.newaxis]),
         )
         weights: list[Weight] = []
@@ -152,15 +163,44 @@ class _Processes:
         return np.array([self._rows[name] for name in names], dtype=np.intp)
 
 
-def linear_log_e(z: Floats, tolerance: Floats) -> Floats:
-    """Log e-values against ``|mean of z| <= tolerance``, for each shift of `SHIFTS` and either sign.
+def needed_for_alarm(share: Floats, budget: float) -> Floats:
+    """Return the logarithm of evidence at which one process of a linear channel is an alarm by itself."""
+    needed: Floats = np.log(2 * len(SHIFTS) / (share * budget))
+    return needed
 
-    ``exp(d (s z - tolerance) - d^2 / 2)``, the likelihood ratio of a mean of ``s (tolerance + d)`` to one of
-    ``s tolerance``: its mean is at most 1 for every mean within the tolerance. Both of shape (channels,); the
-    result has the shape (channels, 2 len(SHIFTS)).
+
+def forgiveness(tolerance: Floats, needed: Floats) -> Floats:
+    """Return what each process of a linear channel forgives of its windows, in standard deviations.
+
+    A bias that stays is normal with a standard deviation ``b``, of which `tolerance` is `BIAS_DEVIATIONS`. In
+    ``n`` windows it adds ``(n d b)^2 / 2`` to the logarithm of the mean of the evidence for a shift of ``d``,
+    which finds such a shift within ``2 needed / d^2`` windows: so ``needed b^2 / d`` is enough there. A bias
+    that adds up without end is beyond that by ``d / 2``, or more than ``sqrt(2 needed)`` of its standard
+    deviations: it is as rare as the alarm it raises.
+
+    Parameters
+    ----------
+    tolerance, needed
+        Shape (channels,) each; see `needed_for_alarm`.
+
+    Returns
+    -------
+    Shape (channels, len(SHIFTS)); never more than the tolerance.
+    """
+    bias = tolerance[:, np.newaxis] / BIAS_DEVIATIONS
+    least: Floats = np.minimum(tolerance[:, np.newaxis], needed[:, np.newaxis] * bias**2 / np.array(SHIFTS))
+    return least
+
+
+def linear_log_e(z: Floats, forgiven: Floats) -> Floats:
+    """Log e-values against ``|mean of z| <= forgiven``, for each shift of `SHIFTS` and either sign.
+
+    ``exp(d (s z - forgiven) - d^2 / 2)``, the likelihood ratio of a mean of ``s (forgiven + d)`` to one of
+    ``s forgiven``: its mean is at most 1 for every mean within what is forgiven. Of shapes (channels,) and
+    (channels, len(SHIFTS)), for each shift its own; the result has the shape (channels, 2 len(SHIFTS)).
     """
     shifts = np.array(SHIFTS)
-    sides = [(side - tolerance)[:, np.newaxis] * shifts - shifts**2 / 2 for side in (z, -z)]
+    sides = [(side[:, np.newaxis] - forgiven) * shifts - shifts**2 / 2 for side in (z, -z)]
     log_e: Floats = np.concatenate(sides, axis=1)
     return log_e
 
@@ -174,7 +214,7 @@ def rare_log_e(p_value: Floats) -> Floats:
 
 @lru_cache(maxsize=256)
 def single_window_z(share: float, budget: float) -> float:
-    """Return the standard deviations beyond its tolerance at which one window alone is an alarm."""
+    """Return the standard deviations beyond its tolerance at which one window alone is an alarm, at most."""
     needed = math.log(2 * len(SHIFTS) / (share * budget))
     return min(needed / shift + shift / 2 for shift in SHIFTS)
 
@@ -185,11 +225,13 @@ def single_window_p(share: float, budget: float) -> float:
     return INDIFFERENT * float(np.exp(-max(beyond, 0.0)))
 
 
-def detectable_z(share: float, budget: float, n_windows: int, power: float) -> float:
+def detectable_z(share: float, budget: float, n_windows: int, power: float, tolerance: float = 0.0) -> float:
     """Return the persistent shift, in standard deviations beyond its tolerance, found in so many windows.
 
     With probability `power`: the sum of the windows then reaches what one alone would need.
     """
-    needed = float(np.log(2 * len(SHIFTS) / (share * budget)))
-    spare = float(stats.norm.ppf(power)) / float(np.sqrt(n_windows))
-    return min(needed / (n_windows * shift) + shift / 2 for shift in SHIFTS) + spare
+    needed = needed_for_alarm(np.array([share]), budget)
+    forgiven = forgiveness(np.array([tolerance]), needed)[0]
+    shifts = np.array(SHIFTS)
+    least = float((needed[0] / (n_windows * shifts) + shifts / 2 + forgiven).min()) - tolerance
+    return least + float(stats.norm.ppf(power)) / float(np.sqrt(n_windows))

@@ -25,6 +25,8 @@ MINIMUM_SLICE_WIDTH: Final = 2.0
 """Narrower slices, in pileup, describe the error of the luminosity measurement and no physics."""
 COVER_GAP: Final = 3.0
 """Lumisections of a reference that lie further apart than this, in pileup, leave a gap between them."""
+OUTERMOST: Final = 150
+"""One in so many lumisections, at either end, is no more than an error of the measured pileup."""
 GAP_MARGIN: Final = 2.0
 """How far, in pileup, a window may lie from a range of a reference within a gap of it."""
 
@@ -284,9 +286,14 @@ def sliced(summaries: Sequence[Summary], pileups: Sequence[float]) -> Expectatio
 
 
 def covered_ranges(pileups: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Return the ranges of pileup that lumisections cover, split where `COVER_GAP` parts two of them."""
+    """Return the ranges of pileup that lumisections cover, split where `COVER_GAP` parts two of them.
+
+    One in `OUTERMOST` at either end covers nothing: the highest of many measured values is so by its error
+    rather than by its pileup, and nobody has learnt what lies there.
+    """
     ranges: list[tuple[float, float]] = []
-    for pileup in sorted(pileups):
+    left_out = len(pileups) // OUTERMOST
+    for pileup in sorted(pileups)[left_out : len(pileups) - left_out]:
         if ranges and pileup - ranges[-1][1] <= COVER_GAP:
             ranges[-1] = (ranges[-1][0], pileup)
         else:

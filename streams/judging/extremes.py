@@ -2,8 +2,8 @@
 
 Where linear channels (`streams.judging.channels`) know what to look for, these do not: the largest
 Kolmogorov-Smirnov distance over all inputs, the place of an eta-phi map that is hottest or coldest, the
-distance of the score's distribution; beside them pairs of inputs (`streams.judging.pairs`) and codes out of
-range (`streams.judging.flows`). Knows neither noise nor threshold.
+distance of the score's distribution; beside them pairs of inputs (`streams.judging.pairs`), codes out of
+range (`streams.judging.flows`) and spikes (`streams.judging.spikes`). Knows neither noise nor threshold.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from streams.judging.expectation import Expected, input_totals
 from streams.judging.extreme import Extreme
 from streams.judging.flows import RANGE, out_of_range
 from streams.judging.pairs import CORRELATIONS, correlations
+from streams.judging.spikes import SPIKES, spike
 from streams.statistics.maps import scan_map
 
 INPUTS: Final = "inputs"
@@ -26,11 +27,11 @@ SCORE: Final = "score"
 SCORE_SHAPE: Final = "score shape"
 
 EFFECT_FLOORS: Final[Mapping[str, float]] = {
-    INPUTS: 0.01, MAPS: 0.05, SCORE: 0.01, CORRELATIONS: 0.02, RANGE: 1e-4,
+    INPUTS: 0.01, MAPS: 0.05, SCORE: 0.01, CORRELATIONS: 0.02, RANGE: 1e-4, SPIKES: 0.002,
 }  # fmt: skip
 """Family -> smallest effect that counts, however significant: a distance of distributions, the share of a
-place's objects that is missing or too much, the change of a correlation, the share of swapped events, or
-that of codes out of range."""
+place's objects that is missing or too much, the change of a correlation, the share of swapped events, that of
+codes out of range, or that of a spike."""
 
 Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-12
@@ -71,7 +72,11 @@ def extremes(
         cells = slice(start, start + entry.size)
         found.append(_place(entry, window.maps[cells], expected.maps[cells], expected.size))
         start += entry.size
-    found += [_score(window, expected), out_of_range(window, expected)]
+    found += [
+        _score(window, expected),
+        out_of_range(window, expected),
+        spike(window, expected, floors.get(SPIKES, 0.0)),
+    ]
     if window.n_paired and expected.marks is not None:
         found += correlations(window, expected, expected.marks, floors.get(CORRELATIONS, 0.0))
     return tuple(found)

@@ -18,15 +18,13 @@ from scipy import special
 from streams.counting.summary import Summary
 from streams.judging.calibration import Calibration, ChannelNoise
 from streams.judging.channels import MINIMUM_TAIL_EVENTS, RATE, TAIL, Channel, Design
-from streams.judging.evidence import single_window_z
+from streams.judging.evidence import BIAS_DEVIATIONS, single_window_z
 from streams.judging.expectation import Expectation, Expected
 from streams.judging.extreme import Extreme
 from streams.judging.extremes import InputDifferences, extremes, input_differences
 from streams.judging.pileup_fit import Fitted, fit_pileup
 from streams.judging.strata import Strata
 
-BIAS_DEVIATIONS: Final = 2.0
-"""A bias that stays is tolerated up to so many of its standard deviations."""
 CALIBRATED_SIZE: Final = 1.5
 """A window is judged no more sharply than one of so many times the events of the calibration."""
 TINY: Final = 1e-30
@@ -49,7 +47,7 @@ class ChannelFinding(BaseModel):
     tolerance
         How large a bias that stays may be, in deviations.
     detectable
-        Effect at which one window alone raises an alarm, in `unit`.
+        Effect at which one window alone raises an alarm, at most, in `unit`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

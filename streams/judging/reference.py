@@ -30,6 +30,7 @@ from streams.judging.findings import Yardstick
 from streams.judging.flows import OUT_OF_RANGE
 from streams.judging.reference_header import VERSION, ReferenceHeader, SliceHeader
 from streams.judging.second_condition import SecondCondition, learnt_strata, told_strata
+from streams.judging.spikes import SPIKE
 from streams.judging.strata import Strata, Stratum
 
 MINIMUM_LUMISECTIONS: Final = 16
@@ -176,7 +177,7 @@ def build_reference(
             f"give {MINIMUM_EVENTS} or more"
         )
     calibration = calibrate(summaries, pileups, contract, values=second.values if second else None)
-    if not calibration.channels and not calibration.extremes.keys() - {OUT_OF_RANGE}:
+    if not calibration.channels and not calibration.extremes.keys() - {OUT_OF_RANGE, SPIKE}:
         raise ReferenceProblem(
             "nothing scatters from lumisection to lumisection, so nothing can be judged: give lumisections "
             "that are no copies of each other, with inputs that are not constant"

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streams.conditions import ConditionName, Conditions, Matchable
-from streams.judging.calibration import Calibration
+from streams.judging.calibration import MINIMUM_FILLS, Calibration
 from streams.judging.expectation import covers
 from streams.judging.strata import Ranges, StratumHeader, covered_at, value_inside
 
@@ -98,6 +98,11 @@ class ReferenceHeader(BaseModel):
     def pileup_maximum(self) -> float:
         """Highest pileup of the lumisections used."""
         return self.covered[-1][1]
+
+    @property
+    def bias_learnt(self) -> bool:
+        """Whether there were fills enough to learn how large a bias is that stays for one."""
+        return len(self.runs) >= MINIMUM_FILLS
 
     @property
     def false_alarms_per_day(self) -> float:

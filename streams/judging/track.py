@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from streams.judging.assessment import Assessment
+from streams.judging.channels import RATE
 from streams.judging.evidence import INDIFFERENT, Evidence, Linear, Place, Rare, Weight
 from streams.judging.words import describe_excess, describe_suspect
 
@@ -106,7 +107,16 @@ class Track:
             self._run, self._first_of_run = assessment.run, assessment.lumisection
         place = (assessment.run, assessment.lumisection)
         level, weights = self._evidence.update(
-            [Linear(one.name, one.share, one.z, one.tolerance) for one in assessment.channels],
+            [
+                Linear(
+                    one.name,
+                    one.share,
+                    one.z,
+                    one.tolerance,
+                    firm=one.family == RATE or not assessment.bias_learnt,
+                )
+                for one in assessment.channels
+            ],
             [Rare(one.name, one.share, one.p_value) for one in assessment.extremes],
             assessment.budget or 1.0,
             place,

@@ -6,6 +6,7 @@ from streams.judging.extremes import INPUTS
 from streams.judging.findings import ChannelFinding, ExtremeFinding
 from streams.judging.flows import RANGE
 from streams.judging.pairs import CORRELATIONS, SWAPPED
+from streams.judging.spikes import SPIKES
 
 
 def describe_excess(assessment: Assessment) -> str:
@@ -56,6 +57,8 @@ def _finding(assessment: Assessment, one: ChannelFinding | ExtremeFinding) -> st
         return f"correlation of {one.place.replace(', ', ' and ')} changed by {one.effect:+.3f}"
     if one.family == RANGE:
         return f"{one.effect:+.2%} of the codes of {one.place} the range"
+    if one.family == SPIKES:
+        return f"{one.name}: {one.effect:+.2%} of the events have {one.place}" if one.place else ""
     place = f" at {one.place}" if one.place else f" differs by {one.effect:.3f}"
     size = f" {one.effect:+.0%}" if one.place else ""
     return f"{one.name}{size}{place}"

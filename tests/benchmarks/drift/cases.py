@@ -12,6 +12,8 @@ EVENTS: Final = 20_000
 IN_CONTROL_PER_1000: Final = 1.0
 IN_CONTROL_STRETCH_PER_1000: Final = 0.25
 """False episodes that may be found in 1000 lumisections in control."""
+OUTSIDE: Final = 1.05
+"""From so many times the highest learnt pileup on, a true one is outside, however wrong the measured one."""
 
 
 class Wanted(Enum):
@@ -19,7 +21,7 @@ class Wanted(Enum):
 
     ALARM = "alarm"
     QUIET = "no more alarms than in control"
-    NOT_JUDGED = "not judged"
+    NOT_JUDGED = "outside not judged, no alarm"
 
 
 @dataclass(frozen=True, kw_only=True)

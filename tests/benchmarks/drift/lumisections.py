@@ -49,15 +49,16 @@ class Learning:
 
 def learning(detector: GeneratedDetector, n_fills: int, every: int = 4) -> Learning:
     """Return every so-manieth lumisection of some fills."""
-    places = [
-        (LEARNING_RUNS + fill, number)
-        for fill in range(n_fills)
-        for number in range(1, detector.lumisections_per_fill + 1, every)
-    ]
+    places = _learning_places(detector, n_fills, every)
     return Learning(
         summaries=[detector.summary(*place, EVENTS) for place in places],
         conditions=[detector.conditions(*place) for place in places],
     )
+
+
+def highest_learnt(detector: GeneratedDetector, n_fills: int, every: int = 4) -> float:
+    """Return the highest true pileup of the lumisections to learn from, which no judge is told."""
+    return max(detector.pileup(*place) for place in _learning_places(detector, n_fills, every))
 
 
 def control_fills(detector: GeneratedDetector, n_lumisections: int) -> Iterator[tuple[int, int]]:
@@ -95,18 +96,26 @@ def repetition(detector: GeneratedDetector, case: Case, position: int, number: i
         Of the repetition; each has a run and a place in the fill of its own.
     """
     run = CASE_RUNS + 1000 * position + number
-    first = _first_lumisection(number)
-    onset = first + BEFORE_ONSET
+    onset = _first_lumisection(number) + BEFORE_ONSET
     effects = [parse_effect(case.effect_from(onset))]
-    numbers = range(first, onset + case.horizon)
     summaries, conditions = [], []
-    for one in numbers:
+    for one, pileup in true_pileups(detector, case, position, number).items():
         factor = case.pileup_factor if one >= onset else 1.0
-        pileup = factor * detector.pileup(run, one)
         summaries.append(detector.summary(run, one, EVENTS, effects=effects, pileup=pileup))
         told = detector.conditions(run, one)
         conditions.append(told.model_copy(update={"pileup": factor * told.pileup}))
     return Sequence(summaries, conditions)
+
+
+def true_pileups(detector: GeneratedDetector, case: Case, position: int, number: int) -> dict[int, float]:
+    """Return the true pileup of each lumisection of a repetition, in order."""
+    run = CASE_RUNS + 1000 * position + number
+    first = _first_lumisection(number)
+    onset = first + BEFORE_ONSET
+    return {
+        one: (case.pileup_factor if one >= onset else 1.0) * detector.pileup(run, one)
+        for one in range(first, onset + case.horizon)
+    }
 
 
 def bad_events(detector: GeneratedDetector, case: Case, position: int, number: int) -> npt.NDArray[np.int16]:
@@ -140,3 +149,11 @@ def sample(detector: GeneratedDetector, n_events: int) -> npt.NDArray[np.int16]:
 
 def _first_lumisection(number: int) -> int:
     return FIRST_LUMISECTION + number * 61 % (LAST_LUMISECTION - FIRST_LUMISECTION)
+
+
+def _learning_places(detector: GeneratedDetector, n_fills: int, every: int) -> list[tuple[int, int]]:
+    return [
+        (LEARNING_RUNS + fill, number)
+        for fill in range(n_fills)
+        for number in range(1, detector.lumisections_per_fill + 1, every)
+    ]

@@ -114,11 +114,14 @@ class Detection:
         How many those were.
     after
         What was said from the onset on.
+    outside
+        The same of lumisections that nobody could have learnt to judge.
     """
 
     delays: tuple[int | None, ...]
     spoiled: int
     after: Quiet
+    outside: Quiet = NOTHING
 
     @property
     def share(self) -> Share:
@@ -133,14 +136,30 @@ class Detection:
         return median if np.isfinite(median) else None
 
 
-def detection(sequences: Sequence[Sequence[State]], onset: int) -> Detection:
-    """Score repetitions: the states of each, and the position of the first bad lumisection, at least 1."""
-    clean = [states for states in sequences if states[onset - 1] is not State.ALARM]
-    after = NOTHING
-    for states in clean:
-        after += quiet(states[onset:])
+def detection(
+    sequences: Sequence[Sequence[State]], onset: int, strange: Sequence[Sequence[bool]] = ()
+) -> Detection:
+    """Score repetitions.
+
+    Parameters
+    ----------
+    sequences
+        The states of each.
+    onset
+        Position of the first bad lumisection, at least 1.
+    strange
+        For each state, whether nobody could have learnt to judge that lumisection; empty: all could be.
+    """
+    clean = [number for number, states in enumerate(sequences) if states[onset - 1] is not State.ALARM]
+    after, outside = NOTHING, NOTHING
+    for number in clean:
+        after += quiet(sequences[number][onset:])
+        if strange:
+            said = zip(sequences[number][onset:], strange[number][onset:], strict=True)
+            outside += quiet([state for state, beyond in said if beyond])
     return Detection(
-        delays=tuple(delay(states, onset) for states in clean),
+        delays=tuple(delay(sequences[number], onset) for number in clean),
         spoiled=len(sequences) - len(clean),
         after=after,
+        outside=outside,
     )

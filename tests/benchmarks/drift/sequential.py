@@ -62,7 +62,7 @@ class Lumiwatch:
         z = float(np.copysign(stats.norm.isf(np.exp(log_p)), deviations))
         # the mean of what was learnt is off by so much for good
         level, _ = self._evidence.update(
-            [Linear("value", 1.0, z, 2 / np.sqrt(n))], [], self.BUDGET, (0, self._seen)
+            [Linear("value", 1.0, z, 2 / np.sqrt(n), firm=True)], [], self.BUDGET, (0, self._seen)
         )
         if level < 0:
             return False

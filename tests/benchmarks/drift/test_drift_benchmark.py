@@ -54,6 +54,15 @@ def test_a_repetition_in_alarm_before_the_onset_tells_nothing():
     assert (found.delays, found.spoiled) == ((1,), 1)
 
 
+def test_lumisections_that_nobody_could_learn_to_judge_are_counted_apart():
+    states = [[GOOD, NOT_JUDGED, GOOD], [ALARM, GOOD, GOOD]]
+    found = scoring.detection(states, onset=1, strange=[[False, True, False], [False, True, True]])
+
+    assert (found.spoiled, found.after.lumisections) == (1, 2)
+    assert (found.outside.lumisections, found.outside.not_judged) == (1, 1)
+    assert scoring.detection(states, onset=1).outside == scoring.NOTHING
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case_can_act_and_has_a_target_or_says_what_is_right(case):
     effect = parse_effect(case.effect_from(50))
@@ -99,6 +108,7 @@ def test_the_table_of_the_judge_says_what_was_reached():
     cases = [
         Case(name="dead", effect="jet[0].pt_stuck=padding", horizon=3, detected_percent=99, delay=3),
         Case(name="half", effect="events_prescale=0.25", horizon=1, wanted=Wanted.QUIET),
+        Case(name="far", pileup_factor=3.0, horizon=2, wanted=Wanted.NOT_JUDGED),
     ]
     lines = run.Bench(SMALL, 1, cases=cases).judged().splitlines()
 
@@ -106,6 +116,7 @@ def test_the_table_of_the_judge_says_what_was_reached():
     assert lines[3].startswith("| dead | 100 % (3-100), 1 of 1 | ")
     assert lines[3].endswith("| >= 99 %, <= 3 LS | yes |")
     assert lines[4].startswith("| half | 0.00 per 1000 LS")
+    assert lines[5].endswith("| 0 of 2, 2; 2 of 2 outside | outside not judged, no alarm | yes |")
 
 
 def test_a_block_arrives_as_it_was_sent():

@@ -82,6 +82,15 @@ def test_a_document_holds_all_of_it(run):
     assert report["coverage"]["judged"] >= 8
 
 
+def test_a_learnt_reference_follows_the_condition_that_fills_differ_in(run):
+    given = [option for number in (1200, 2400) for option in ("--condition", f"bunches={number}")]
+    ended = run(*given, "--fills", 2, "--effect", "none", "--json")
+    report = json.loads(ended.out)
+    assert ended.code == 0, ended.err
+    assert report["source"].endswith(", 1200, 2400 bunches")
+    assert report["coverage"]["judged"] >= 8
+
+
 def test_a_recorded_run_is_judged_again_by_the_reference_in_use(lumiwatch, recorded_site, tmp_path):
     page = tmp_path / "run.html"
     ended = lumiwatch("backtest", "anomaly", "--site", recorded_site, "--run", RUN, "--json", "--page", page)
@@ -142,6 +151,9 @@ def test_a_package_for_another_contract_is_refused(lumiwatch, trusting_site, dat
         (("--run", 3, "--effect", "jet_gain=1.1"), "an effect cannot be applied to recorded counts"),
         (("--run", 3, "--package", "p.lwpkg"), "recorded windows are scored already"),
         (("--run", 3), "run 3 of anomaly has no closed window here"),
+        (("--run", 3, "--condition", "bunches=2400"), "recorded windows have conditions of their own"),
+        (("--condition", "angle=160"), "generated events do not follow 'angle': give bunches"),
+        (("--condition", "bunches=1", "--condition", "bunches=2"), "1 fills cannot have 2 values of bunches"),
         (("--package", "p.lwpkg"), "generated events have a score of their own"),
         (("--reference", "abc"), "no reference begins with 'abc'"),
         (("--budget", "much"), "budget 'much' is not understood: write it as 1/1000LS, 2/day or 0.001"),

@@ -74,4 +74,5 @@ def test_what_is_not_judged_is_left_alone(source, assessments):
 @pytest.mark.parametrize("budget", [0.1, 1e-6])
 def test_a_budget_moves_the_evidence_by_its_logarithm(assessments, budget):
     (own,), (other,) = Folds((1e-3,)).update(assessments[0]), Folds((budget,)).update(assessments[0])
-    assert other.evidence - own.evidence == pytest.approx({0.1: 2.0, 1e-6: -3.0}[budget], abs=1e-9)
+    # but for what is forgiven of each window, which is a little more under a smaller budget
+    assert other.evidence - own.evidence == pytest.approx({0.1: 2.0, 1e-6: -3.0}[budget], abs=0.01)

@@ -30,6 +30,7 @@ def test_an_ordinary_window_is_judged_and_does_not_exceed(detector, reference, c
         "maps",
         "correlations",
         "range",
+        "spikes",
         "score",
         "rate",
     }

@@ -129,7 +129,7 @@ def test_constant_inputs_are_left_out_of_the_judgement(small):
         for number in range(1, N_REFERENCE + 1)
     ]
     got = _assess(small, _reference(small, parts[:-1]), parts[-1])
-    assert {family.name for family in got.families} == {"range", "score", "rate"}
+    assert {family.name for family in got.families} == {"range", "spikes", "score", "rate"}
     assert _state(got) is State.GOOD
 
 

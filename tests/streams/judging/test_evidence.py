@@ -7,12 +7,16 @@ import pytest
 from scipy import integrate, stats
 
 from streams.judging.evidence import (
+    BIAS_DEVIATIONS,
     INDIFFERENT,
+    SHIFTS,
     Evidence,
     Linear,
     Rare,
     detectable_z,
+    forgiveness,
     linear_log_e,
+    needed_for_alarm,
     rare_log_e,
     single_window_p,
     single_window_z,
@@ -28,9 +32,48 @@ def _level(evidence, number, linear=(), rare=(), budget=BUDGET):
 @pytest.mark.parametrize("mean", [0.0, 0.5, -1.0, 1.0])
 def test_a_bias_within_the_tolerance_has_e_values_of_one_on_average_or_less(mean):
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-    e_values = np.exp(linear_log_e(nodes + mean, np.ones(len(nodes))))
+    e_values = np.exp(linear_log_e(nodes + mean, np.ones((len(nodes), len(SHIFTS)))))
     means = weights @ e_values / math.sqrt(2 * math.pi)
     assert means.max() <= 1 + 1e-9
+
+
+def test_what_is_forgiven_is_enough_for_a_bias_that_is_as_large_as_it_usually_is():
+    share, bias = np.array([0.02, 0.02, 0.02]), np.array([0.1, 0.2, 0.8])
+    needed = needed_for_alarm(share, 1e-3)
+    forgiven = forgiveness(BIAS_DEVIATIONS * bias, needed)
+    assert forgiven.shape == (3, len(SHIFTS))
+    assert (forgiven <= BIAS_DEVIATIONS * bias[:, np.newaxis]).all()
+    for row, spread in zip(forgiven, bias, strict=True):
+        for shift, given in zip(SHIFTS, row.tolist(), strict=True):
+            if given == BIAS_DEVIATIONS * spread:  # what is tolerated without end
+                continue
+            # over normal biases, evidence has a mean of 1 or less in the windows in which a shift is found
+            for n in range(1, int(2 * needed[0] / shift**2) + 1):
+                assert (n * shift * spread) ** 2 / 2 - n * shift * given <= 1e-9
+            # and only a bias that is rarer than the alarm adds up for ever
+            assert given + shift / 2 >= math.sqrt(2 * needed[0]) * spread - 1e-9
+
+
+def test_a_bias_that_differs_from_fill_to_fill_keeps_the_budget():
+    rng, spread, fill, n_fills = np.random.default_rng(8), 0.3, 200, 40
+    alarms = 0
+    for _ in range(n_fills):
+        evidence, bias = Evidence(), spread * rng.standard_normal()
+        for number in range(fill):
+            z = bias + float(rng.standard_normal())
+            if _level(evidence, number, [Linear("gain", 1.0, z, BIAS_DEVIATIONS * spread)], budget=1e-3) >= 0:
+                alarms += 1
+                evidence = Evidence()
+    assert alarms <= 1e-3 * fill * n_fills
+
+
+def test_of_a_tolerance_that_was_decided_all_is_forgiven():
+    loose = [Linear("rate", 0.1, 4.0, 0.5)]
+    firm = [Linear("rate", 0.1, 4.0, 0.5, firm=True)]
+    by_hand = np.exp(np.array(SHIFTS) * 3.5 - np.array(SHIFTS) ** 2 / 2).sum() / (2 * len(SHIFTS))
+    level = _level(Evidence(), 1, firm)
+    assert level == pytest.approx(math.log(0.1 * BUDGET * by_hand), abs=0.01)
+    assert _level(Evidence(), 1, loose) > level
 
 
 def test_e_values_of_p_values_have_a_mean_of_one_or_a_little_less():

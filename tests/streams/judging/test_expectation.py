@@ -85,3 +85,10 @@ def test_the_pileup_of_a_slice_is_that_of_its_events(small):
 def test_a_gap_parts_the_covered_ranges():
     assert covered_ranges([50.0, 20.0, 22.9, 25.8, 53.0]) == ((20.0, 25.8), (50.0, 53.0))
     assert covered_ranges([20.0]) == ((20.0, 20.0),)
+
+
+def test_the_outermost_of_many_lumisections_cover_nothing():
+    pileups = [float(pileup) for pileup in range(20, 60)] * 15
+    assert covered_ranges([*pileups[:100], 61.0]) == ((20.0, 61.0),)
+    # of 604, four at either end are left out: 63, 62, 61 and 60 above, and four of the fifteen at 20 below
+    assert covered_ranges([*pileups, 60.0, 61.0, 62.0, 63.0]) == ((20.0, 59.0),)

@@ -102,3 +102,9 @@ def test_a_successor_inherits_the_calibration_and_names_its_parent(reference, de
     assert successor.counts.n_events == 8000
     with pytest.raises(ReferenceProblem, match="windows of package"):
         successor_reference(reference, [detector.summary(75)], OTHER_PACKAGE, built_from="x", pileups=[50.0])
+
+
+def test_three_fills_show_how_large_a_bias_is(reference, fill_reference):
+    assert len(fill_reference.header.runs) == 3
+    assert fill_reference.header.bias_learnt
+    assert not reference.header.bias_learnt

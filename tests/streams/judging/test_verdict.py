@@ -197,3 +197,16 @@ def test_the_rate_chart_sees_judged_windows_of_one_run():
     assert verdicts[4].rate_chart is None
     assert verdicts[5].rate_chart.speaks
     assert verdicts[6].rate_chart.in_a_row == 1
+
+
+def test_less_is_forgiven_where_fills_have_shown_how_large_a_bias_is():
+    finding = channel_finding("jet gain", 3.0, error=0.002).model_copy(update={"tolerance": 0.5})
+    one, fills = (
+        fold([_assessment(1, channels=(finding,), bias_learnt=known)])[0].evidence for known in (False, True)
+    )
+    assert fills > one + 0.1
+    rate = finding.model_copy(update={"name": "accept rate", "family": "rate"})
+    decided = {
+        fold([_assessment(1, channels=(rate,), bias_learnt=known)])[0].evidence for known in (False, True)
+    }
+    assert len(decided) == 1
