@@ -39,6 +39,9 @@ DEFAULT_EVENTS = 20_000
 
 _IMAGE_KINDS = {
     "hls4ml": "C-sim",
+    "hls4ml-vivado": "C-sim",
+    "hls4ml-quartus": "C-sim",
+    "hls4ml-catapult": "C-sim",
     "conifer": "C-sim",
     "lumiwatch-rtl": "RTL in Verilator",
     "da4ml": "RTL in Verilator",

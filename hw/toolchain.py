@@ -26,6 +26,9 @@ ENTRY_POINT_GROUP = "lumiwatch.toolchains"
 _BUILT_IN = {
     "lumiwatch-rtl": "hw.toolchains.rtl:RtlToolchain",
     "hls4ml": "hw.toolchains.hls4ml:Hls4mlToolchain",
+    "hls4ml-vivado": "hw.toolchains.hls4ml_backends:vivado",
+    "hls4ml-quartus": "hw.toolchains.hls4ml_backends:quartus",
+    "hls4ml-catapult": "hw.toolchains.hls4ml_backends:catapult",
     "da4ml": "hw.toolchains.da4ml:Da4mlToolchain",
     "conifer": "hw.toolchains.conifer:ConiferToolchain",
     "finn": "hw.toolchains.finn:FinnToolchain",

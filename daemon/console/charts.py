@@ -34,6 +34,7 @@ _SYMBOLS: Final = (
     "hourglass",
     "hexagon",
     "cross",
+    "triangle-right",
     "bowtie",
 )
 """One for each family, in the order of `FAMILIES`: tints repeat, symbols do not."""

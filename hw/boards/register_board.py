@@ -47,6 +47,10 @@ _REPEATS = 3
 _IDENTITY_WORDS = Register.REPLACEMENTS + 1
 
 
+class _Disturbed(Exception):  # noqa: N818 - no error: the exchange is done again
+    """Packets of an exchange that was cut short arrived late and took or brought events."""
+
+
 class RegisterBoard:
     """A board behind a bus.
 
@@ -253,11 +257,11 @@ class RegisterBoard:
                 if (answers := self._process_once(inputs)) is not None:
                     return answers
         raise BoardError(
-            f"board at {self.address} changes its firmware in every batch: stop the other clients"
+            f"board at {self.address} is disturbed, or its firmware changes, in every batch: stop other clients"
         )
 
     def _process_once(self, inputs: npt.NDArray[np.int16]) -> ProcessedEvents | None:
-        """Score events, or give nothing when the firmware changed in between."""
+        """Score events, or give nothing when something came between: other firmware, or late packets."""
         self._take(Register.EVENT_LOCK)
         try:
             before, signed = self._identify()
@@ -270,6 +274,8 @@ class RegisterBoard:
             starts = range(0, len(inputs), capacity)
             parts = [self._process_part(inputs[start : start + capacity]) for start in starts]
             after = self.identify()
+        except _Disturbed:
+            return None
         finally:
             self._release(Register.EVENT_RELEASE)
         if before.epoch != after.epoch:
@@ -291,7 +297,14 @@ class RegisterBoard:
         while answered < count and time.monotonic() < deadline:
             time.sleep(_POLL_S)
             answered = int(self._read(Register.EVENT_OUT_COUNT)[0])
-        return self._bus.run(read_fifo(Register.EVENT_OUT, min(answered, count)))[0]
+        if answered > count:
+            raise _Disturbed
+        try:
+            return self._bus.run(read_fifo(Register.EVENT_OUT, answered))[0]
+        except BoardUnreachable:
+            raise
+        except BoardError as error:
+            raise _Disturbed from error
 
     def _take(self, lock: Register) -> None:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S

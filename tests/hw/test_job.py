@@ -35,6 +35,7 @@ def test_new_weights_are_packed_without_a_compiler(packages, tmp_path, monkeypat
             "out": tmp_path / "new.lwpkg",
             "signing_key": packages.key_path,
             "version": "3",
+            "toolchain": "hls4ml",
             "trusted_keys": packages.trusted_path,
             "reuse": packages.first.path,
             "inputs": tmp_path / "inputs.npy",

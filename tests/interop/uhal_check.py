@@ -33,8 +33,8 @@ class Board:
     def patiently(self, work):
         """Do work until its answers arrive."""
         for _ in range(TRIALS):
-            answers = work()
             try:
+                answers = work()  # a long block is sent on the way
                 self.client.dispatch()
             except (uhal.UdpTimeout, uhal.exception):
                 self.timeouts += 1

@@ -79,7 +79,12 @@ def make_firmware(folder: Path) -> Path:
     )
     file.write_bytes(model.to_npz_bytes())
     spec = BuildSpec(
-        model=file, out=folder / "first.lwpkg", signing_key=site.signing_key_file, version="1", events=500
+        model=file,
+        out=folder / "first.lwpkg",
+        signing_key=site.signing_key_file,
+        version="1",
+        toolchain=site.models[MODEL].settings.firmware.toolchain,
+        events=500,
     )
     result = build(spec)
     spec.out.replace(site.packages_dir / f"{result.package_id}.lwpkg")

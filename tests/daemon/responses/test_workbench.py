@@ -89,7 +89,12 @@ def first_package(site: Site, model: FirmwareModel, folder: Path) -> Package:
     file = folder / "model.npz"
     file.write_bytes(model.to_npz_bytes())
     spec = BuildSpec(
-        model=file, out=folder / "first.lwpkg", signing_key=site.signing_key_file, version="1", events=1000
+        model=file,
+        out=folder / "first.lwpkg",
+        signing_key=site.signing_key_file,
+        version="1",
+        toolchain=site.models["anomaly"].settings.firmware.toolchain,
+        events=1000,
     )
     result = build(spec)
     path = site.packages_dir / f"{result.package_id}.lwpkg"
