@@ -257,7 +257,7 @@ class RegisterBoard:
                 if (answers := self._process_once(inputs)) is not None:
                     return answers
         raise BoardError(
-            f"board at {self.address} is disturbed, or its firmware changes, in every batch: stop other clients"
+            f"board at {self.address} is disturbed or reconfigured in every batch: stop the other clients"
         )
 
     def _process_once(self, inputs: npt.NDArray[np.int16]) -> ProcessedEvents | None:
