@@ -4,9 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Two processes, a file of tests at a time, in the order of the folders; what ARGS says comes later and wins. Each
-# computes in one thread, for two of two would wait for each other.
-WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes, for many tests wait, a file of tests at a time, in the order of the folders; what ARGS says comes
+# later and wins. Each computes in one thread, for two of two would wait for each other.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test bench bench-drift check format lock clean
 

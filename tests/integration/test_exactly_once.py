@@ -43,6 +43,7 @@ AHEAD = 100
 """Batches that the producer is ahead of what is stored."""
 LATENESS_S = 1.5
 PATIENCE_S = 3.0
+STANDS_STILL_S = 90.0
 LIMIT_S = 420.0
 
 
@@ -96,9 +97,16 @@ class Game:
                 send(message)
 
     def wait(self, condition):
-        """Wait for the workers, starting those again that end."""
+        """Wait for the workers, starting those again that end or stand still, as an operator would."""
+        stored, moved = self.stored(), time.monotonic()
         while not condition():
             self.workers.supervise()
+            if (now := self.stored()) != stored:
+                stored, moved = now, time.monotonic()
+            elif time.monotonic() > moved + STANDS_STILL_S:
+                for number in range(WORKERS):
+                    self.workers.kill(number, instance=False)
+                moved = time.monotonic()
             assert time.monotonic() < self._begun + LIMIT_S, self.workers.logs()[-6000:]
             time.sleep(0.05)
 
