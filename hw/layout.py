@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,28 @@ class Segment:
 def digest(content: object) -> str:
     """Give the sha256 hex of plain JSON content, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def shell_digest(
+    layout: Layout, name: str, contract_hash: str, input_names: Sequence[str], edges: Sequence[str]
+) -> str:
+    """Give the sha256 hex of a firmware's static part: what stays when partitions are replaced.
+
+    Parameters
+    ----------
+    edges
+        Interface hash of every partition, in the order of the data.
+    """
+    return digest(
+        {
+            "toolchain": layout.toolchain,
+            "part": layout.part,
+            "name": name,
+            "contract_hash": contract_hash,
+            "input_names": list(input_names),
+            "edges": list(edges),
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

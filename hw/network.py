@@ -21,7 +21,7 @@ import numpy.typing as npt
 from hw.archive import npy_array, npy_bytes, unzip_bytes, zip_bytes
 from hw.errors import FormatError, ModelError, PackageMalformed
 from hw.fixed_point import FixedFormat
-from hw.layout import Layout, Partition, Segment, digest
+from hw.layout import Layout, Partition, Segment, digest, shell_digest
 from hw.stages import DIFFERENCE_FORMAT_GROWTH, INPUT_FORMAT, DenseLayer, InputStage, Raw, ScoreStage
 
 __all__ = ["INPUT_FORMAT", "DenseLayer", "FirmwareModel", "InputStage", "ScoreStage", "Segment"]
@@ -153,16 +153,8 @@ class FirmwareModel:
 
         It covers toolchain, part, the meaning of the inputs and what is pinned at every partition's edges.
         """
-        return digest(
-            {
-                "toolchain": self.layout.toolchain,
-                "part": self.layout.part,
-                "name": self.name,
-                "contract_hash": self.contract_hash,
-                "input_names": list(self.input_names),
-                "edges": [partition.interface_hash for partition in self.partitions()],
-            }
-        )
+        edges = [partition.interface_hash for partition in self.partitions()]
+        return shell_digest(self.layout, self.name, self.contract_hash, self.input_names, edges)
 
     @cached_property
     def weights_hash(self) -> str:

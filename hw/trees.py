@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hw.archive import npy_array, npy_bytes, unzip_bytes, zip_bytes
 from hw.errors import FormatError, ModelError, OffGridError, PackageMalformed
 from hw.fixed_point import FixedFormat
-from hw.layout import ANSWER_OUTPUTS, Layout, digest
+from hw.layout import ANSWER_OUTPUTS, Layout, digest, shell_digest
 from hw.network import Segment
 from hw.stages import INPUT_FORMAT, MAXIMUM_SCORE_BITS, Raw
 from hw.tree import LEAF, Tree
@@ -121,16 +121,8 @@ class TreeModel:
     @cached_property
     def shell_hash(self) -> str:
         """sha256 hex of the firmware's static part: what stays when the trees are replaced."""
-        return digest(
-            {
-                "toolchain": self.layout.toolchain,
-                "part": self.layout.part,
-                "name": self.name,
-                "contract_hash": self.contract_hash,
-                "input_names": list(self.input_names),
-                "edges": [partition.interface_hash for partition in self.partitions()],
-            }
-        )
+        edges = [partition.interface_hash for partition in self.partitions()]
+        return shell_digest(self.layout, self.name, self.contract_hash, self.input_names, edges)
 
     @cached_property
     def weights_hash(self) -> str:
