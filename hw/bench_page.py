@@ -21,6 +21,9 @@ COLUMNS = (
 )  # fmt: skip
 """Names of what `rows` gives."""
 
+NARROW_COLUMNS = ("stage", "bits off", "LSB off", "cycles", "events/s")
+"""Names of what `narrow_rows` gives."""
+
 RESOURCE_COLUMNS = (
     "source", "tool", "LUTs", "registers", "DSPs", "block RAMs", "clock (MHz)", "latency", "interval", "note",
 )  # fmt: skip
@@ -43,6 +46,22 @@ img { max-width: 100%; background: #fff; } code { overflow-wrap: anywhere; }
 def rows(report: BenchReport) -> list[tuple[str, ...]]:
     """Give one row of text per stage, in the order of `COLUMNS`."""
     return [_row(stage, oracle=place == 0) for place, stage in enumerate(report.stages)]
+
+
+def narrow_rows(report: BenchReport) -> list[tuple[str, ...]]:
+    """Give one row of text per stage that fits a terminal of 80 columns, in the order of `NARROW_COLUMNS`."""
+    return [
+        (
+            stage.name,
+            f"{stage.mismatching_bits:,}" if stage.binding else "for info",
+            f"{stage.largest_error_lsb:.3g}",
+            ""
+            if stage.latency_cycles is None
+            else f"{stage.latency_cycles} ({_number(stage.interval_cycles)})",
+            f"{stage.events_per_s:,.0f}",
+        )
+        for stage in report.stages
+    ]
 
 
 def resource_rows(report: BenchReport) -> list[tuple[str, ...]]:

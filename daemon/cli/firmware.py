@@ -143,7 +143,9 @@ def bench(
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        print_table(f"bench of {result.package_id[:12]}", bench_page.COLUMNS, bench_page.rows(result.bench))
+        count = result.bench.stages[0].events
+        title = f"bench of {result.package_id[:12]}, {count:,} events"
+        print_table(title, bench_page.NARROW_COLUMNS, bench_page.narrow_rows(result.bench))
         for name, reason in result.bench.absent.items():
             out.print(f"not compared: {name}: {reason}")
     if not result.passed:

@@ -1,6 +1,6 @@
 import pytest
 
-from hw.bench_page import COLUMNS, rows, write_page, write_picture
+from hw.bench_page import COLUMNS, NARROW_COLUMNS, narrow_rows, rows, write_page, write_picture
 from hw.errors import HardwareError
 from hw.report import BenchReport, StageReport
 from hw.resources import Resources
@@ -26,6 +26,17 @@ def test_every_stage_has_a_row_with_all_columns():
     assert table[1][5:7] == ("71", "57")
     assert [row[-1] for row in table] == ["oracle", "must agree", "for information"]
     assert table[2][3] == "not counted"
+
+
+def test_in_a_terminal_a_row_fits_eighty_columns():
+    name = "board udp://127.0.0.1:50001"
+    one = report(stage(name, latency_cycles=141, interval_cycles=57), stage("torch float", binding=False))
+    table = narrow_rows(one)
+    assert table[1] == (name, "0", "0.5", "141 (57)", "12,346")
+    assert table[2][1] == "for info"
+    assert {len(row) for row in table} == {len(NARROW_COLUMNS)}
+    widths = [max(map(len, column)) for column in zip(NARROW_COLUMNS, *table, strict=True)]
+    assert sum(widths) + 3 * len(widths) + 1 <= 80
 
 
 def test_the_page_says_whether_it_passed_and_lets_no_markup_in(tmp_path):
