@@ -34,6 +34,8 @@ from streams.worker_status import REPORT_INTERVAL_S, Progress, Reporter
 
 logger = logging.getLogger(__name__)
 
+INPUTS = (BATCHES, SUMMARIES, CONDITIONS)
+"""Topics that a worker reads."""
 MAX_MESSAGE_BYTES = MAX_BATCH_BYTES + 64 * 1024
 CLIENT_ID = "lumiwatch-worker"
 _ASK_TIMEOUT_S = 5.0
@@ -43,13 +45,15 @@ BATCHES_AT_ONCE = 8
 SUMMARIES_AT_ONCE = 128
 
 
-def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> faust.App:
+def build_app(settings: WorkerSettings, progress: Progress, emulators: Emulators | None = None) -> faust.App:
     """Build the app of one worker. Never start one app twice.
 
     Parameters
     ----------
     settings
         What the worker must know. The topics and the tables must exist.
+    progress
+        Told of everything that is handled.
     emulators
         Of the firmware packages, for the integrity check; None: events are not checked.
 
@@ -77,7 +81,6 @@ def build_app(settings: WorkerSettings, emulators: Emulators | None = None) -> f
     topics = Topics(
         summaries=_raw(app, SUMMARIES), verdicts=_raw(app, VERDICTS), dead_letters=_raw(app, DEAD_LETTERS)
     )
-    progress = Progress()
     pipeline = Pipeline(models, store, topics, recorder, integrity, progress)
 
     def handled(message: Any) -> None:
@@ -179,6 +182,14 @@ def _add_reports(app: faust.App, reporter: Reporter) -> None:
         await asyncio.get_running_loop().run_in_executor(writing, reporter.stopped)
 
     app.on_before_shutdown.connect(stopped)
+
+
+def own_partitions(app: faust.App) -> set[tuple[str, int]]:
+    """Return topic and partition of what an app reads now: nothing before it is in its group."""
+    try:
+        return {(place.topic, place.partition) for place in app.consumer.assignment()}
+    except faust.exceptions.ConsumerNotStarted:
+        return set()
 
 
 async def _ends(app: faust.App, begins: dict[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:

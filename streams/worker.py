@@ -16,8 +16,11 @@ from streams.broker.embedded import die_with_parent
 from streams.errors import StreamsError
 from streams.events.dataset import write_atomically
 from streams.integrity import Emulators
-from streams.topology import build_app
+from streams.pipeline import end_process
+from streams.topology import INPUTS, build_app, own_partitions
+from streams.watchdog import GroupReach, Watchdog
 from streams.worker_settings import WorkerModel, WorkerSettings, load_settings
+from streams.worker_status import Progress
 
 __all__ = ["WorkerModel", "WorkerSettings", "load_settings", "main", "run_worker", "start_worker"]
 
@@ -47,7 +50,9 @@ def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> 
     # used only to look at the broker and its topics: what went wrong there is said by `BrokerError`
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    app = build_app(settings, emulators)
+    progress = Progress()
+    app = build_app(settings, progress, emulators)
+    _watchdog(app, settings, progress).start()
     logger.info("worker of group %s starts on %s", settings.group, settings.bootstrap)
     worker = _Worker(
         app,
@@ -62,6 +67,11 @@ def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> 
         if worker.interrupted and not end.code:
             raise SystemExit(EXIT_INTERRUPTED) from None
         raise
+
+
+def _watchdog(app: faust.App, settings: WorkerSettings, progress: Progress) -> Watchdog:
+    reaches = GroupReach(settings.bootstrap, settings.security, settings.group, INPUTS)
+    return Watchdog(reaches, lambda: own_partitions(app), progress.reached, settings.patience_s, end_process)
 
 
 class _Worker(faust.Worker):  # type: ignore[misc] # the engine has no types

@@ -160,6 +160,11 @@ class Progress:
                     age_s = max(age_s, now_s - sent_s)
         return messages, age_s
 
+    def reached(self) -> dict[tuple[str, int], int]:
+        """Return the offset after the message handled last, by topic and partition."""
+        with self._lock:
+            return {place: offset for place, (offset, _) in self._handled.items()}
+
     def snapshot(self) -> tuple[int, dict[str, ModelProgress]]:
         """Return events counted since the start, and the models."""
         with self._lock:

@@ -12,8 +12,9 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -70,23 +71,47 @@ def run_child(
     name = " ".join(arguments[1:3]) if len(arguments) > 2 else arguments[0]
     with log.open("ab") as log_file:
         try:
-            process = subprocess.Popen(
-                list(arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log_file,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, no lock is taken
-            )
+            with _signals_held() as heard:
+                process = subprocess.Popen(
+                    list(arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log_file,
+                    env={**os.environ, **(environment or {})},
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, no lock is taken
+                )
         except OSError as error:
             raise ChildFailed(f"{name} cannot be started ({error}): check the installation") from error
         try:
+            for number in heard:
+                signal.raise_signal(number)
             _follow(process, name, log_file.write, progress, time.monotonic() + timeout_s, stopping)
         finally:
             _end(process)
     if process.returncode != 0:
         raise ChildFailed(f"{name} ended with exit code {process.returncode}: {_last_line(log)} (log: {log})")
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Keep signals that ask this process to end, for whoever started this to raise afterwards.
+
+    What libraries have registered to run after a fork runs within, and Python forgets whatever is raised
+    there: a Ctrl-C of that moment would be lost. Only the main thread hears signals.
+    """
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _frame: heard.append(number))
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _follow(

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +15,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from sqlalchemy import inspect, text
 
 from streams import topics
-from streams.broker.embedded import EmbeddedBroker, ensure_topics
+from streams.broker.embedded import EmbeddedBroker, die_with_parent, ensure_topics
 from streams.dead_letter import MAX_PAYLOAD_BYTES, decode_dead_letter
 from streams.effects.effect import parse_effect
 from streams.errors import WorkerError
@@ -22,6 +24,7 @@ from streams.events.recorder import recent_dataset
 from streams.events.replay import Replayer, ReplaySettings
 from streams.judging.reference_store import register_reference
 from streams.judging.verdict import Verdict
+from streams.pipeline import EXIT_FAILED
 from streams.store.database import open_engine
 from streams.store.history import closed_windows
 from streams.store.records import create_tables
@@ -256,6 +259,39 @@ def test_the_whole_corpus_of_hostile_messages_ends_in_dead_letters_and_poisons_n
     # and the worker ends well
     worker.terminate()
     assert worker.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_ends_and_the_next_one_goes_on(
+    broker, settings, engine, start, detector, contract, tmp_path
+):
+    # given a worker whose emulator never answers
+    folder = tmp_path / "stuck"
+    stuck = settings.model_copy(update={"state_dir": folder, "patience_s": 6.0, "integrity_prescale": 1})
+    folder.mkdir()
+    (folder / "worker.json").write_text(stuck.model_dump_json())
+    with (tmp_path / "stuck.log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.stuck_worker", str(folder / "worker.json")],
+            stderr=log,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it calls prctl and takes no lock
+        )
+
+    # when messages come
+    replay = ReplaySettings(
+        model=MODEL, run=RUN, first=1, last=3, events_per_lumisection=EVENTS, batches_per_lumisection=BATCHES
+    )
+    Replayer(broker.bootstrap, detector.dataset, contract, replay, detector.firmware).run()
+
+    # then it ends, says why, and has done nothing
+    assert worker.wait(150) == EXIT_FAILED
+    assert "messages wait, and none was handled for" in (tmp_path / "stuck.log").read_text()
+    assert closed_windows(engine, MODEL) == []
+
+    # and the next one counts everything
+    worker = start()
+    _wait(worker, lambda: len(closed_windows(engine, MODEL)) == replay.last)
+    assert [window.n_batches for window in closed_windows(engine, MODEL)] == [BATCHES] * replay.last
 
 
 def test_settings_are_read_from_json_and_toml(tmp_path, contract_path):

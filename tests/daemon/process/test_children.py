@@ -1,4 +1,6 @@
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -86,3 +88,22 @@ def _runs(pid: int) -> bool:
         )
     except (OSError, ProcessLookupError):
         return False
+
+
+def test_ctrl_c_at_the_very_moment_of_the_start_is_not_lost(tmp_path: Path):
+    # given a library that has something to do after each fork, and Ctrl-C pressed just then
+    code = f"""
+import os, signal, sys, threading
+from pathlib import Path
+from daemon.process.children import run_child
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+log = Path({str(tmp_path / "log")!r})
+run_child(sleep, log=log, timeout_s=20, stopping=threading.Event(), progress=print)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == -signal.SIGINT, ended.stderr
+    assert ended.stderr.endswith("KeyboardInterrupt\n")
