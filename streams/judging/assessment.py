@@ -47,8 +47,8 @@ class AssessmentSettings(BaseModel):
     rate_band
         Relative deviation of the accept rate that is tolerated, however significant.
     pileup_margin
-        How far, in pileup, a window may lie below or above all of its reference, where the expectation is
-        extrapolated.
+        How far, in pileup, a window may lie below or above all of a reference of few lumisections. The more
+        there are, the less lies just beyond what they show: of 150 on, none of this is given.
     value_margin
         How far a second condition may lie outside of its reference, in units of the distance of the nearest
         two strata.

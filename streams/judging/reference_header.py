@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streams.conditions import ConditionName, Conditions, Matchable
 from streams.judging.calibration import MINIMUM_FILLS, Calibration
-from streams.judging.expectation import covers
+from streams.judging.expectation import OUTERMOST, covers
 from streams.judging.strata import Ranges, StratumHeader, covered_at, value_inside
 
 VERSION: Final = 2
@@ -172,6 +172,8 @@ class ReferenceHeader(BaseModel):
             See `streams.judging.assessment.AssessmentSettings`.
         """
         pileup = conditions.pileup
+        # of many lumisections the outermost say where pileup ends; of few, that it ends near them
+        pileup_margin *= max(1 - self.n_lumisections / OUTERMOST, 0.0)
         if not covers(self.covered, pileup, pileup_margin):
             return f"Pileup {pileup:.1f} is outside of the reference's {self.coverage}."
         if not self.strata:

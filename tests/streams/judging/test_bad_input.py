@@ -92,10 +92,25 @@ def test_a_window_in_a_gap_of_pileup_is_not_judged(small, parts):
     assert got.judgement is Judgement.NOT_JUDGED
     assert got.reason == "Pileup 35.0 is outside of the reference's 20.0, 50.0."
     assert _state(_assess(small, reference, _summary(small, 99), 21.5)) is State.GOOD
-    # below and above everything, where there is nothing to interpolate, half a unit is the most
+    # below and above everything, where there is nothing to interpolate, half a unit is more than the most
     assert _assess(small, reference, _summary(small, 99), 19.6).judgement is Judgement.JUDGED
     for outside in (19.4, 50.6):
         assert _assess(small, reference, _summary(small, 99), outside).judgement is Judgement.NOT_JUDGED
+
+
+def test_the_more_lumisections_a_reference_has_the_less_is_judged_beyond_them(small, parts):
+    few = _reference(small, parts, [20.0] * N_REFERENCE).header
+    some, many = (few.model_copy(update={"n_lumisections": number}) for number in (75, 150))
+
+    def covers(header, pileup):
+        return not header.uncovered(conditions(1).model_copy(update={"pileup": pileup}), 0.5)
+
+    assert covers(few, 20.4)
+    assert not covers(few, 20.5)
+    assert covers(some, 20.25)
+    assert not covers(some, 20.26)
+    assert covers(many, 20.0)
+    assert not covers(many, 20.01)
 
 
 def test_a_reference_of_gaps_alone_says_so_in_few_words(small, parts):
@@ -115,7 +130,7 @@ def test_absurd_pileups_are_judged_by_references_of_the_same_alone(small, parts,
 def test_beyond_its_slices_a_reference_expects_no_less_than_nothing(small):
     parts = [_summary(small, number, scale=5.0 + number) for number in range(1, 33)]
     reference = _reference(small, parts, [20.0 + number / 2 for number in range(1, 33)])
-    wide = SETTINGS.model_copy(update={"pileup_margin": 2.0})
+    wide = SETTINGS.model_copy(update={"pileup_margin": 3.0})
     for pileup in (18.6, 20.5, 37.9):
         got = _assess(small, reference, _summary(small, 99, scale=2 * (pileup - 20.0) + 6.0), pileup, wide)
         assert got.judgement is Judgement.JUDGED
