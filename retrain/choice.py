@@ -10,49 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from hw.network import FirmwareModel
 from retrain.errors import ContractMismatch, EncoderMismatch
 from retrain.evaluate import Criteria, Evaluation, Expectation, evaluate
-from retrain.gain import GainEstimate, GainSettings
+from retrain.gain import GainSettings
+from retrain.messages import StrategyOutcome
 from retrain.selection import Selection
 from retrain.strategies import Material, Proposal, Strategy
-from retrain.train import Progress, no_progress
-
-
-class StrategyOutcome(BaseModel):
-    """What one strategy brought.
-
-    Attributes
-    ----------
-    offered
-        Whether it made a candidate at all.
-    passed
-        Whether the candidate met the criteria.
-    reason
-        One sentence: what was done, and why it failed if it did.
-    evaluation
-        Of the candidate on held-out recent events; None without one.
-    segments_changed, words_changed
-        What a board would have to load.
-    gains
-        What was found per object, where the strategy looked for gains.
-    seconds
-        Wall time of proposal and evaluation.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    strategy: str
-    offered: bool
-    passed: bool
-    reason: str
-    evaluation: Evaluation | None = None
-    segments_changed: list[str] = []
-    words_changed: int = 0
-    gains: list[GainEstimate] = []
-    seconds: float
+from retrain.train_settings import Progress, no_progress
 
 
 @dataclass(frozen=True)

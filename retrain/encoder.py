@@ -17,10 +17,8 @@ from hw.fixed_point import FixedFormat, quantise, to_float
 from hw.formats import DEFAULT_FORMATS, NetworkFormats
 from hw.network import DenseLayer, FirmwareModel, InputStage, ScoreStage
 from retrain.errors import EncoderMismatch
+from retrain.train_settings import DEFAULT_WIDTHS
 from streams.contracts.contract import Contract
-
-DEFAULT_WIDTHS = (32, 16, 8)
-"""Outputs of the dense layers of the demonstration model; the last one is the latent mean."""
 
 
 class AnomalyEncoder(nn.Module):

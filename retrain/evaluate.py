@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from hw.emulator import Emulator
 from hw.network import FirmwareModel
@@ -157,7 +157,7 @@ def score_distance(first: Scores, second: Scores) -> tuple[float, float]:
     values, where = np.unique(np.concatenate([first, second]), return_inverse=True)
     counts = [np.bincount(part, minlength=len(values)) for part in (where[: len(first)], where[len(first) :])]
     found = ks_from_counts(counts[0], counts[1])
-    return found.distance, float(stats.kstwobign.sf(found.scaled))
+    return found.distance, float(special.kolmogorov(found.scaled))
 
 
 def _rate(scores: Scores, threshold_raw: int) -> tuple[float, float]:
@@ -174,7 +174,13 @@ def _order(first: Scores, second: Scores) -> float:
         return 1.0
     if np.all(first == first[0]) or np.all(second == second[0]):
         return 0.0
-    return float(stats.spearmanr(first, second).statistic)
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(scores: Scores) -> npt.NDArray[np.float64]:
+    """Rank scores; equal ones share the mean of their ranks."""
+    _, where, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2.0)[where]
 
 
 def _failures(

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 Finding = Literal["gain", "compatible_with_one", "not_a_gain", "too_few_entries"]
@@ -193,7 +193,7 @@ def _judge(
 ) -> tuple[Finding, str]:
     """Decide what the numbers mean."""
     n, m = entries
-    statistical = float(stats.kstwobign.isf(2 * stats.norm.sf(settings.shape_significance)))
+    statistical = float(special.kolmogi(2 * special.ndtr(-settings.shape_significance)))
     limit = settings.maximum_residual + statistical * float(np.sqrt((n + m) / (n * m)))
     shift, shift_error = occupancy
     number = f"{name}: gain {gain:.4f} +- {uncertainty:.4f}"

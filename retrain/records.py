@@ -12,7 +12,7 @@ from sqlalchemy import Column, DateTime, Engine
 from sqlmodel import Field, Session, SQLModel, select
 
 from retrain.errors import JobError
-from retrain.job import RetrainResult, TrainResult
+from retrain.messages import RetrainResult, TrainResult
 from streams.store.database import write_session
 
 

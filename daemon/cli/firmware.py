@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train the first version of a model; `lumiwatch hw build` makes firmware of it."""
     from daemon.references.commissioning import Commissioning
-    from retrain.train import TrainSettings
+    from retrain.train_settings import TrainSettings
 
     loaded = load_site(site)
     settings = TrainSettings(seed=seed, target_accept_rate=accept_rate)

@@ -38,9 +38,9 @@ def watch(
     as_json: JsonOption = False,
 ) -> None:
     """Have each DQM file of a folder counted once: histograms become summaries as files land."""
-    from daemon.process.assembly import prepare_state_dir
     from daemon.process.broker import bootstrap_of
     from daemon.references.histograms import journal_dir, require_histograms
+    from daemon.site.state_dir import prepare_state_dir
     from streams.dqm.delivery import DqmDelivery
     from streams.dqm.journal import Journal
     from streams.dqm.watcher import FolderWatcher, WatchSettings
@@ -82,8 +82,8 @@ def from_histograms(
 ) -> None:
     """Build a reference from DQM files, and propose it for approval."""
     from daemon.operations import utc_now
-    from daemon.process.assembly import prepare_state_dir
     from daemon.references.histograms import propose_histogram_reference
+    from daemon.site.state_dir import prepare_state_dir
     from daemon.store.database import open_database
 
     loaded = load_site(site)

@@ -11,85 +11,108 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
 
 import typer
 from rich.markup import escape
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
-from daemon.cli import (
-    access,
-    audit,
-    backtest,
-    backup,
-    board_acts,
-    data,
-    dead_letters,
-    demo,
-    firmware,
-    histograms,
-    incidents,
-    ingest,
-    lineage,
-    reference_use,
-    references,
-    retrain,
-    services,
-    silences,
-)
 from daemon.cli.output import err
 from daemon.errors import CheckFailed, DaemonError, DatabaseUnusable
 from hw.errors import HardwareError
 from retrain.errors import RetrainError
 from streams.errors import StreamsError
 
+_COMMANDS: Final = {
+    "demo": "demo:demo",
+    "up": "services:up",
+    "serve": "services:serve",
+    "worker": "services:worker",
+    "reload": "services:reload",
+    "login": "services:login",
+    "users": "access:users",
+    "tokens": "access:tokens",
+    "config": "services:config",
+    "convert": "data:convert",
+    "replay": "data:replay",
+    "watch": "histograms:watch",
+    "backtest": "backtest:backtest",
+    "dead-letters": "dead_letters:dead_letters",
+    "reference": "references:app",
+    "incidents": "incidents:app",
+    "silences": "silences:app",
+    "approve": "incidents:approve",
+    "reject": "incidents:reject",
+    "prescale-out": "incidents:prescale_out",
+    "retrain": "retrain:app",
+    "train": "firmware:train",
+    "hw": "firmware:app",
+    "lineage": "lineage:app",
+    "audit": "audit:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+}
+"""Command, or group of commands, and where it is: the module here, and its name in there."""
+_FURTHER: Final = {
+    "reference": ("histograms:from_histograms", "reference_use:approve", "reference_use:retire"),
+    "hw": ("board_acts:apply", "board_acts:rollback", "board_acts:scrub", "ingest:ingest"),
+}
+"""Commands of a group that are in other modules than the group."""
+_WITH_EFFECTS: Final = frozenset({"demo", "replay", "backtest"})
+"""Commands whose help ends with how effects are written."""
 _SURROUNDINGS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE,
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
 """What a machine may refuse: no fault of lumiwatch, so a line and no traceback."""
 
+
+class _Commands(TyperGroup):
+    """Loads a command when it is asked for: what all of them need takes seconds to load."""
+
+    def list_commands(self, _context: object) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _context: object, name: str) -> Any:
+        return _command(name) if name in _COMMANDS else None
+
+
 app = typer.Typer(
     name="lumiwatch",
-    help="Watches the machine-learning models in FPGA triggers and closes the loop from drift to firmware.",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(epilog=data.effects_help())(demo.demo)
-app.command()(services.up)
-app.command()(services.serve)
-app.command()(services.worker)
-app.command()(services.reload)
-app.command()(services.login)
-app.add_typer(access.users, name="users")
-app.add_typer(access.tokens, name="tokens")
-app.add_typer(services.config, name="config")
-app.command()(data.convert)
-app.command(epilog=data.effects_help())(data.replay)
-app.command()(histograms.watch)
-app.command(epilog=data.effects_help())(backtest.backtest)
-app.command("dead-letters")(dead_letters.dead_letters)
-references.app.command()(histograms.from_histograms)
-references.app.command()(reference_use.approve)
-references.app.command()(reference_use.retire)
-app.add_typer(references.app, name="reference")
-app.add_typer(incidents.app, name="incidents")
-app.add_typer(silences.app, name="silences")
-app.command()(incidents.approve)
-app.command()(incidents.reject)
-app.command("prescale-out")(incidents.prescale_out)
-app.add_typer(retrain.app, name="retrain")
-app.command()(firmware.train)
-firmware.app.command()(board_acts.apply)
-firmware.app.command()(board_acts.rollback)
-firmware.app.command()(board_acts.scrub)
-firmware.app.command()(ingest.ingest)
-app.add_typer(firmware.app, name="hw")
-app.add_typer(lineage.app, name="lineage")
-app.add_typer(audit.app, name="audit")
-app.command()(backup.backup)
-app.command()(backup.restore)
+
+
+@app.callback()
+def _lumiwatch() -> None:
+    """Watches the machine-learning models in FPGA triggers and closes the loop from drift to firmware."""
+
+
+@cache
+def _command(name: str) -> Any:
+    found = _load(_COMMANDS[name])
+    if isinstance(found, typer.Typer):
+        for further in _FURTHER.get(name, ()):
+            found.command()(_load(further))
+        command: Any = get_group(found)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        alone.command(epilog=_load("data:effects_help")() if name in _WITH_EFFECTS else None)(found)
+        command = get_command(alone)
+    command.name = name
+    return command
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(f"daemon.cli.{module}"), attribute)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,9 +129,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DaemonError, StreamsError, HardwareError, RetrainError) as error:
         _say(error)
         sys.exit(2)
-    except SQLAlchemyError as error:
-        _say(DatabaseUnusable(f"the database cannot be used ({_cause(error)}): check its disk and rights"))
-        sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
@@ -122,11 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         what = error.filename or "a file or its output"
         _say(DaemonError(f"{what}: {error.strerror}: check its disk, its folder and your rights"))
         sys.exit(2)
+    except Exception as error:
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-
-def _cause(error: SQLAlchemyError) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return (str(cause).strip() or type(error).__name__).splitlines()[0]
+        if not isinstance(error, SQLAlchemyError):
+            raise
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        said = (str(cause).strip() or type(error).__name__).splitlines()[0]
+        _say(DatabaseUnusable(f"the database cannot be used ({said}): check its disk and rights"))
+        sys.exit(2)
 
 
 def _say(error: Exception) -> None:

@@ -10,7 +10,7 @@ import typer
 from daemon.cli.output import DEFAULT_SITE, JsonOption, SiteOption, out, print_json, print_record
 from daemon.site.sections import FirmwareSettings
 from daemon.site.settings import Site, SiteModel, load_site
-from streams.broker.bounded import default_limit_bytes
+from streams.broker.limits import default_limit_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 config = typer.Typer(no_args_is_help=True, help="The site's configuration.")
@@ -76,7 +76,7 @@ def worker(
 
 def up(site: SiteOption = DEFAULT_SITE, port: PortOption = None) -> None:
     """Run everything of a site on this machine: broker, worker, daemon, emulated boards."""
-    from daemon.process.service import bind
+    from daemon.process.console_address import bind
     from daemon.references.installation import Installation
 
     overrides = {} if port is None else {"console": {"port": port}}

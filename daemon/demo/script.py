@@ -30,7 +30,7 @@ from daemon.store.database import open_database
 from daemon.store.records import FINAL_RESPONSE_STATES, ResponseState, StepState
 from hw.boards.ipbus import IPbusBoard
 from hw.package import Package
-from retrain.train import TrainSettings
+from retrain.train_settings import TrainSettings
 from streams.effects.effect import Effect
 from streams.events.dataset import Dataset
 from streams.judging.reference_store import approve_reference

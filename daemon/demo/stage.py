@@ -17,7 +17,7 @@ from skhep_testdata import data_path
 
 from daemon.client import is_running
 from daemon.errors import DemoFolderInUse, DemoFolderUnusable, ProcessFailed
-from daemon.process.service import bind
+from daemon.process.console_address import bind
 from daemon.references.commissioning import check_toolchain
 from daemon.responses.through_board import score_on
 from daemon.site.settings import SITE_FILE, load_site

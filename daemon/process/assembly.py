@@ -29,7 +29,6 @@ from daemon.api import application
 from daemon.chat.records import forget_uses
 from daemon.chat.service import Chat, build_buttons, build_chat, callback_url
 from daemon.console.app import register_console
-from daemon.errors import SettingsError
 from daemon.incidents.intake import take_verdict
 from daemon.incidents.silences import Silences
 from daemon.journal.publisher import EventPublisher
@@ -52,6 +51,7 @@ from daemon.responses.workbench import Workbench
 from daemon.site.current_site import CurrentSite
 from daemon.site.reload import Reloader
 from daemon.site.settings import Site
+from daemon.site.state_dir import prepare_state_dir
 from daemon.store.database import open_database, transaction
 from daemon.upkeep.housekeeping import Chore, Housekeeping
 from streams.judging.verdict import Verdict
@@ -281,23 +281,6 @@ def build_app(services: Services) -> FastAPI:
     register_console(app, services)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(services.site))
     return app
-
-
-def prepare_state_dir(site: Site) -> None:
-    """Make the state folder and its secrets folder.
-
-    Raises
-    ------
-    SettingsError
-        They cannot be made or written.
-    """
-    try:
-        site.state_dir.mkdir(parents=True, exist_ok=True)
-        site.secrets_dir.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"state_dir {site.state_dir} cannot be made ({error.strerror}); choose another"
-        ) from error
 
 
 def _taker(

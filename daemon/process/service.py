@@ -7,10 +7,8 @@ nothing half-started. SIGTERM and Ctrl-C stop within seconds; unfinished respons
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +18,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from daemon.access.people import DEFAULT_OPERATOR, default_token_file
+from daemon.access.people import DEFAULT_OPERATOR
 from daemon.chat.service import Chat
-from daemon.errors import PortInUse, SettingsError
 from daemon.process.assembly import build_app, build_daemon
+from daemon.process.console_address import bind, login_link
 from daemon.process.logs import set_up_logging
 from daemon.process.readiness import liveness
 from daemon.process.service_manager import ServiceManager, Watchdog
@@ -81,52 +79,6 @@ def serve(site: Site, *, announce: Callable[[str], None] | None = None) -> None:
         say("lumiwatch: stopped")
     if signal.SIGINT in received:
         raise KeyboardInterrupt
-
-
-def bind(site: Site) -> socket.socket:
-    """Take the console's address.
-
-    Raises
-    ------
-    PortInUse
-        It is taken.
-    SettingsError
-        This machine has no such address, or the port needs rights.
-    """
-    console = site.settings.console
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            console.host, console.port, type=socket.SOCK_STREAM
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise SettingsError(
-            f"console.host {console.host!r} is no address ({error}); use 127.0.0.1"
-        ) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        where = f"{console.host}:{console.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUse(
-                f"{where} is in use by another process: stop it, or set console.port "
-                f"(or LUMIWATCH_CONSOLE__PORT) to a free one"
-            ) from error
-        raise SettingsError(
-            f"{where} cannot be used ({error.strerror}); see [console] in lumiwatch.toml"
-        ) from error
-    return listener
-
-
-def login_link(site: Site, port: int | None = None) -> str | None:
-    """Give the link that logs the operator `local` in; None when the site configures its own operators."""
-    if site.settings.operators:
-        return None
-    token = default_token_file(site).read_text(encoding="ascii").strip()
-    return f"{site.console_url(port)}/login?token={token}"
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from sqlmodel import Session, col, select
 from daemon.errors import NotFound
 from daemon.journal.lineage import Artefact, add_edge, run_artefact
 from daemon.operations import utc_now
-from daemon.process.assembly import prepare_state_dir
 from daemon.process.children import ProgressCallback
 from daemon.responses.jobs import adopt_package, run_job
 from daemon.site.keys import ensure_keys
 from daemon.site.settings import Site, SiteModel
+from daemon.site.state_dir import prepare_state_dir
 from daemon.store.database import open_database, transaction
 from hw.errors import ToolchainError
 from hw.job import BenchResult, BenchSpec, BuildResult, BuildSpec
@@ -32,9 +32,9 @@ from hw.manifest import Lineage
 from hw.models import emulator_of
 from hw.package import Package
 from hw.toolchain import find_toolchain
-from retrain.job import TrainJob, TrainResult
+from retrain.messages import TrainJob, TrainResult
 from retrain.records import TrainingRow, record_result
-from retrain.train import TrainSettings
+from retrain.train_settings import TrainSettings
 from streams.contracts.contract import Contract
 from streams.conversion.convert import Conversion, convert_files
 from streams.counting.summary import Summary, summarise

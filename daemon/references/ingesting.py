@@ -18,12 +18,12 @@ from sqlalchemy.engine import Engine
 
 from daemon.journal.lineage import Artefact, add_edge
 from daemon.operations import utc_now
-from daemon.process.assembly import prepare_state_dir
 from daemon.process.children import ProgressCallback
 from daemon.references.commissioning import check_toolchain, load_dataset
 from daemon.responses.jobs import adopt_package, run_job
 from daemon.site.keys import ensure_keys
 from daemon.site.settings import Site, SiteModel
+from daemon.site.state_dir import prepare_state_dir
 from daemon.store.database import open_database, transaction
 from hw.archive import write_atomically
 from hw.errors import ModelError

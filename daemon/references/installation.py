@@ -19,13 +19,13 @@ import httpx
 from sqlmodel import Session
 
 from daemon.errors import ProcessFailed, SettingsError
-from daemon.process.assembly import prepare_state_dir
-from daemon.process.service import bind, login_link
+from daemon.process.console_address import bind, login_link
 from daemon.process.supervisor import Child, Supervisor
 from daemon.references.judgement import assessment_settings
 from daemon.responses.board_work import package_path
 from daemon.site.keys import ensure_keys, site_trusted_keys
 from daemon.site.settings import Site, load_site
+from daemon.site.state_dir import prepare_state_dir
 from daemon.store.database import open_database
 from hw.archive import write_atomically
 from hw.boards.flash import Flash

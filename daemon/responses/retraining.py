@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
 
 from daemon.responses.drifted_events import DriftedEvents
 from daemon.responses.jobs import run_job
@@ -15,9 +14,8 @@ from daemon.responses.workshop import Progress, Task
 from daemon.site.settings import Site
 from hw.archive import write_atomically
 from hw.package import Package
-
-if TYPE_CHECKING:
-    from retrain.job import RetrainResult
+from retrain.messages import RetrainJob, RetrainResult
+from retrain.selection import SelectionSettings
 
 
 def run_retraining(
@@ -48,10 +46,6 @@ def run_retraining(
     Interrupted
         It was stopped.
     """
-    # torch takes seconds to load, and a daemon that only watches does not need it
-    from retrain.job import RetrainJob, RetrainResult  # noqa: PLC0415
-    from retrain.selection import SelectionSettings  # noqa: PLC0415
-
     model = site.models[task.model]
     folder.mkdir(parents=True, exist_ok=True)
     firmware = folder / "firmware.npz"

@@ -39,7 +39,7 @@ from streams.errors import StreamsError
 
 if TYPE_CHECKING:
     from retrain.evaluate import Evaluation
-    from retrain.job import RetrainResult
+    from retrain.messages import RetrainResult
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from hw.manifest import Lineage
 from hw.package import Package, image_sizes, open_package
 from hw.plan import PlanKind, plan
 from hw.report import BenchReport
+from retrain.records import record_result
 from streams.conditions import decode_conditions
 from streams.counting.codec import decode_summary
 from streams.events.dataset import Dataset
@@ -70,8 +71,6 @@ class Workbench:
 
     def retrain(self, task: Task, progress: Progress) -> Retrained:
         """Retrain on the incident's events against those from before it."""
-        from retrain.records import record_result  # noqa: PLC0415 - it loads torch
-
         result = run_retraining(
             self._site, task, task.folder / "retrain", self._package(task.package), self._events,
             progress=progress, stopping=self._stopping,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from streams.broker.bounded import SMALLEST_LIMIT_BYTES
+from streams.broker.limits import SMALLEST_LIMIT_BYTES
 from streams.broker.security import KafkaSecurity, Mechanism, Protocol
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hw.network import FirmwareModel
 from retrain.gain import GainEstimate, GainSettings
-from retrain.train import Progress
+from retrain.train_settings import Progress
 from streams.contracts.contract import Contract
 
 Inputs = npt.NDArray[np.int16]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hw.network import FirmwareModel
 from retrain.strategies.base import Material, Proposal
-from retrain.train import Progress
+from retrain.train_settings import Progress
 
 
 class BatchNormalisation:

@@ -19,7 +19,8 @@ from hw.fixed_point import to_float
 from hw.network import FirmwareModel
 from retrain.encoder import AnomalyEncoder, encoder_of, with_segments_of
 from retrain.strategies.base import Material, Proposal
-from retrain.train import Progress, torch_threads
+from retrain.train import torch_threads
+from retrain.train_settings import Progress
 
 Choice = Callable[[FirmwareModel], tuple[str, ...]]
 """Which segments of a model a strategy may change."""

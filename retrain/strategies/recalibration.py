@@ -12,7 +12,7 @@ from hw.fixed_point import FixedFormat, quantise, to_float
 from hw.network import FirmwareModel
 from retrain.gain import GainEstimate, estimate_gain
 from retrain.strategies.base import Material, Proposal
-from retrain.train import Progress
+from retrain.train_settings import Progress
 from streams.contracts.contract import Contract
 
 _QUANTITY = "pt"

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
+from scipy import special
 
 from streams.backtest.folding import Moment
 from streams.backtest.trial import Outcome
@@ -312,8 +312,9 @@ def share_interval(found: int, of: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Clopper and Pearson); 0 to 1 for 0 of 0."""
     if of == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(found, of).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
+    missed = of - found
+    low = float(special.betaincinv(found, missed + 1, 0.025)) if found else 0.0
+    return low, float(special.betaincinv(found + 1, missed, 0.975)) if missed else 1.0
 
 
 def _detection(outcomes: Sequence[Outcome], index: int, budget: float) -> Detection:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def quantiles() -> Floats:
     table = np.array(
         [
             # ends at 3.6 standard deviations: only resolutions are drawn from it
-            stats.norm.ppf(np.linspace(0.5 / CELLS / 3, 1 - 0.5 / CELLS / 3, CELLS + 1)),
+            special.ndtri(np.linspace(0.5 / CELLS / 3, 1 - 0.5 / CELLS / 3, CELLS + 1)),
             _quantile(_eta_hard, CALORIMETER_END),
             _quantile(_eta_pileup, CALORIMETER_END),
             _quantile(_eta_egamma, EGAMMA_END),
@@ -63,7 +63,7 @@ def object_counts() -> Floats:
     """
     interactions = np.arange(MAX_INTERACTIONS)
     means = np.array([0.12 * interactions, 0.55 + 0.02 * interactions, 0.12 + 0.003 * interactions])
-    table: Floats = stats.poisson.cdf(np.arange(MAX_OBJECTS), means[:, :, None])
+    table: Floats = special.pdtr(np.arange(MAX_OBJECTS), means[:, :, None])
     table[:, :, -1] = 1.0
     table.flags.writeable = False
     return table

@@ -11,21 +11,11 @@ from typing import Final, Self
 
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.gate import Gate
+from streams.broker.limits import default_limit_bytes
 from streams.broker.rolling import MASTER, Rolling, RollingStatus
 
-DEFAULT_LIMIT_BYTES: Final = 1 << 30
-SMALLEST_LIMIT_BYTES: Final = 16 << 20
 EXEMPT_CLIENTS: Final = ("lumiwatch-worker", "lumiwatch-daemon")
 """Client ids that are never made to wait: they empty the broker, and send little."""
-
-
-def default_limit_bytes() -> int:
-    """Return 1 GiB, or an eighth of this machine's memory if that is less."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return DEFAULT_LIMIT_BYTES
-    return max(SMALLEST_LIMIT_BYTES, min(DEFAULT_LIMIT_BYTES, memory // 8))
 
 
 def resident_bytes(process_id: int | None) -> int | None:

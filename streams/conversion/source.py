@@ -20,8 +20,9 @@ import uproot
 from fsspec.core import url_to_fs
 from fsspec.registry import get_filesystem_class, known_implementations
 
-from streams.contracts.columns import Column, from_awkward
+from streams.contracts.columns import Column
 from streams.conversion.baskets import between_borders, common_cuts, unpack_quickly
+from streams.conversion.taking import from_awkward
 from streams.errors import ConversionPaused, ConvertError, ExpressionError
 
 _MAGIC: Final = b"root"

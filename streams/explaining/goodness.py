@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from streams.counting.summary import Summary
 from streams.judging.expectation import Expected, input_totals
@@ -172,7 +172,9 @@ def _poisson_deviance(expected: Floats) -> tuple[Floats, Floats]:
 @cache
 def _deviance_table() -> tuple[Floats, Floats, Floats]:
     counts, expected = np.arange(200.0), np.geomspace(LEAST, 50.0, 40)
-    shares = stats.poisson.pmf(counts[None, :], expected[:, None])
+    shares = np.exp(
+        special.xlogy(counts, expected[:, None]) - expected[:, None] - special.gammaln(counts + 1)
+    )
     terms = np.array([_deviance(counts, np.full(len(counts), each)) for each in expected])
     mean = (shares * terms).sum(axis=1)
     variance = (shares * terms**2).sum(axis=1) - mean**2

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from streams.contracts.contract import Contract
 from streams.errors import ReferenceProblem
@@ -220,7 +220,7 @@ def _inputs(first: Reference, other: Reference, contract: Contract, point: _Poin
             pileup=point[1],
             value=point[0],
             ks_distance=float(distance[index]),
-            p_value=float(stats.kstwobign.sf(distance[index] * size[index])),
+            p_value=float(special.kolmogorov(distance[index] * size[index])),
             mean_shift=float(shift[index]) * spec.lsb,
         )
         for index, spec in enumerate(contract.inputs)
@@ -245,7 +245,7 @@ def _verdict(
         return f"They cover no {common} in common, and cannot be compared."
     n_tests = max(n_points * (len(channels) + len(inputs)), 1)
     second = "".join(followed)
-    limit = float(stats.norm.isf(SIGNIFICANCE / n_tests / 2))
+    limit = -float(special.ndtri(SIGNIFICANCE / n_tests / 2))
     differing = [one for one in channels if abs(one.deviations) > limit]
     noticed = [one for one in differing if abs(one.effect) > one.detectable]
     far = [

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from streams.contracts.contract import Contract
 from streams.contracts.quantity import InputSpec
@@ -93,7 +93,7 @@ class _Setting:
     @property
     def spare(self) -> float:
         """Standard deviations that the effect must exceed its threshold by."""
-        return float(stats.norm.ppf(self.power))
+        return float(special.ndtri(self.power))
 
 
 def detectable_effects(

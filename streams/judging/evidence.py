@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 SHIFTS: Final = (0.5, 1.0, 2.0, 4.0)
 """Shifts beyond its tolerance, in standard deviations, that a linear channel looks for, to either side."""
@@ -234,4 +234,4 @@ def detectable_z(share: float, budget: float, n_windows: int, power: float, tole
     forgiven = forgiveness(np.array([tolerance]), needed)[0]
     shifts = np.array(SHIFTS)
     least = float((needed[0] / (n_windows * shifts) + shifts / 2 + forgiven).min()) - tolerance
-    return least + float(stats.norm.ppf(power)) / float(np.sqrt(n_windows))
+    return least + float(special.ndtri(power)) / float(np.sqrt(n_windows))

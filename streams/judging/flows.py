@@ -7,7 +7,7 @@ Counts of few or none have no need of a calibration: their noise is that of coun
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from streams.counting.summary import Summary
 from streams.judging.expectation import Expected, input_totals
@@ -55,5 +55,5 @@ def counting_noise(n_inputs: int) -> tuple[float, float]:
     Of ``k`` absolute normal values (Cramer 1946, section 28.6): the value that one in k exceeds, and one over
     it. Both sides of each input count.
     """
-    location = float(stats.norm.isf(1 / (4 * n_inputs)))
+    location = -float(special.ndtri(1 / (4 * n_inputs)))
     return location, 1 / location

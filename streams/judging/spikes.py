@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from streams.counting.summary import Summary
 from streams.judging.expectation import Expected
@@ -86,6 +86,6 @@ def spike_noise(n_bins: int, values: Floats) -> tuple[float, float]:
         What held-out lumisections showed, at least one: where one was above the noise of counting, the scale
         grows until that is as rare as it was.
     """
-    location = float(stats.norm.isf(1.0 / (n_bins * len(WIDTHS))))
+    location = -float(special.ndtri(1.0 / (n_bins * len(WIDTHS))))
     seen = (float(values.max()) - location) / float(np.log(max(len(values), 2)))
     return location, max(1.0 / location, seen)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from streams.statistics.counts import Floats, Pair, checked_counts, inverse, pair_of
 
@@ -134,5 +134,5 @@ def _result(pair: Pair, statistic: Floats) -> ChiSquared:
     used = pair.total(((pair.first > 0) | (pair.second > 0)).astype(np.float64)).astype(np.int64)
     degrees = np.where(pair.both, np.maximum(used - 1, 0), 0)
     value = np.where(pair.both & (degrees > 0), statistic, 0.0)
-    probability = np.where(degrees > 0, stats.chi2.sf(value, np.maximum(degrees, 1)), 1.0)
+    probability = np.where(degrees > 0, special.chdtrc(np.maximum(degrees, 1), value), 1.0)
     return ChiSquared(value, degrees, probability)

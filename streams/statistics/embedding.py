@@ -15,8 +15,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.special import ndtri
+from scipy.special import chdtrc, ndtri
 
 from streams.statistics.counts import Floats
 from streams.statistics.embedding_kernels import SUM_BITS, TABLE_BITS, find_places, sum_features
@@ -276,7 +275,7 @@ def discrepancy(window: FeatureSums, reference: FeatureSums) -> Discrepancy:
     square = max(float((covariance**2).sum()) - trace**2 / m, trace**2 / window.sums.size)
     noise = 1.0 / n + 1.0 / m
     degrees = trace**2 / square
-    probability = float(stats.chi2.sf(degrees * distance / (trace * noise), degrees))
+    probability = float(chdtrc(degrees, degrees * distance / (trace * noise)))
     return Discrepancy(squared, squared / (noise * float(np.sqrt(2.0 * square))), probability)
 
 

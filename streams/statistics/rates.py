@@ -2,8 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.special import betaln, xlogy
+from scipy.special import betaln, gammainccinv, gammaincinv, xlogy
 
 from streams.statistics.counts import Floats, checked_counts, inverse
 
@@ -44,8 +43,8 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
             f"a count from 0 and a confidence in (0, 1) are needed, got {count} and {confidence}"
         )
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else float(stats.chi2.ppf(tail, 2 * count) / 2.0)
-    return low, float(stats.chi2.isf(tail, 2 * (count + 1)) / 2.0)
+    low = 0.0 if count == 0 else float(gammaincinv(count, tail))
+    return low, float(gammainccinv(count + 1, tail))
 
 
 def rate_pulls(

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from streams.statistics.counts import Floats
 
@@ -43,7 +43,9 @@ class GumbelTail:
             A value is not a number.
         """
         values = _numbers(value)
-        return np.asarray(np.maximum(stats.gumbel_r.sf(values, self.location, self.scale), self.floor))
+        with np.errstate(over="ignore"):  # far below the location the probability is 1
+            above = -np.expm1(-np.exp((self.location - values) / self.scale))
+        return np.asarray(np.maximum(above, self.floor))
 
 
 def gumbel_tail(maxima: npt.ArrayLike, *, confidence: float = 0.95, floor: float = FLOOR) -> GumbelTail:
@@ -70,7 +72,7 @@ def gumbel_tail(maxima: npt.ArrayLike, *, confidence: float = 0.95, floor: float
     values = _held_out(maxima, confidence, floor)
     scale = float(values.std(ddof=1)) * float(np.sqrt(6.0) / np.pi)
     location = float(values.mean()) - np.euler_gamma * scale
-    raised = scale * float(np.exp(stats.norm.ppf(confidence) * np.sqrt(1.1 / values.size)))
+    raised = scale * float(np.exp(special.ndtri(confidence) * np.sqrt(1.1 / values.size)))
     return GumbelTail(location, raised, floor)
 
 

@@ -10,13 +10,13 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from skhep_testdata import data_path
 
-from daemon.process.assembly import prepare_state_dir
 from daemon.references.commissioning import Commissioning
 from daemon.site.settings import load_site
+from daemon.site.state_dir import prepare_state_dir
 from daemon.store.database import open_database
 from daemon.store.room_queries import windows
 from retrain.records import record_result
-from retrain.train import MINIMUM_EVENTS, TrainSettings
+from retrain.train_settings import MINIMUM_EVENTS, TrainSettings
 from streams.conversion.convert import convert
 from streams.topics import BATCHES, CONDITIONS, DEAD_LETTERS, SUMMARIES
 from tests.support.commands import RunningCommand, lumiwatch, running

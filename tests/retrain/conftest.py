@@ -5,7 +5,8 @@ import pytest
 from skhep_testdata import data_path
 
 from hw.network import FirmwareModel
-from retrain.train import TrainSettings, train
+from retrain.train import train
+from retrain.train_settings import TrainSettings
 from streams.contracts.contract import load_contract
 from streams.conversion.convert import convert
 from streams.effects.effect import parse_effect

@@ -10,17 +10,17 @@ from hw.emulator import Emulator
 from hw.network import FirmwareModel
 from retrain.errors import JobError
 from retrain.gain import GainSettings
-from retrain.job import (
+from retrain.job import main
+from retrain.messages import (
     FailedResult,
     RetrainJob,
     RetrainResult,
     TrainJob,
     TrainResult,
-    main,
     read_job,
     read_result,
 )
-from retrain.train import TrainSettings
+from retrain.train_settings import TrainSettings
 from tests.retrain.conftest import CONTRACT_FILE
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, select
 from retrain.choice import choose
 from retrain.errors import JobError
 from retrain.evaluate import Criteria
-from retrain.job import ModelFile, RetrainResult, TrainResult
+from retrain.messages import ModelFile, RetrainResult, TrainResult
 from retrain.records import CandidateRow, TrainingRow, candidates_of, record_result
 from retrain.selection import SelectionSettings
 from retrain.selection import select as select_events

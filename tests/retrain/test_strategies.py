@@ -11,7 +11,7 @@ from retrain.gain import GainSettings
 from retrain.strategies import STRATEGIES, Material, strategies_named
 from retrain.strategies.fine_tuning import FineTuning, TuningSettings, last_layer
 from retrain.strategies.recalibration import recalibrated
-from retrain.train import no_progress
+from retrain.train_settings import no_progress
 
 
 @pytest.fixture(scope="module")

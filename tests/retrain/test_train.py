@@ -4,7 +4,8 @@ import torch
 
 from hw.emulator import Emulator
 from retrain.errors import ContractMismatch, TooFewEvents, TrainingFailed
-from retrain.train import TrainSettings, input_affine, train, with_accept_rate
+from retrain.train import input_affine, train, with_accept_rate
+from retrain.train_settings import TrainSettings
 from streams.contracts.contract import Contract
 from tests.support.hw import random_model
 

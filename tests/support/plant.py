@@ -38,7 +38,7 @@ from hw.boards.ipbus import IPbusBoard
 from hw.emulator import Emulator
 from hw.errors import BoardUnreachable
 from hw.package import Package, open_package
-from retrain.train import TrainSettings
+from retrain.train_settings import TrainSettings
 from streams.counting.summary import summarise
 from streams.effects.effect import parse_effect
 from streams.events.batch import Batch

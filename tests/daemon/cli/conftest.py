@@ -11,7 +11,7 @@ from skhep_testdata import data_path
 from daemon.cli.main import main
 from daemon.references.commissioning import Commissioning
 from daemon.site.settings import load_site
-from retrain.train import MINIMUM_EVENTS, TrainSettings
+from retrain.train_settings import MINIMUM_EVENTS, TrainSettings
 from streams.contracts.contract import parse_contract
 from streams.conversion.convert import convert
 from tests.support.daemon import copy_site

@@ -15,7 +15,7 @@ from daemon.access.people import default_token_file
 from daemon.errors import PortInUse
 from daemon.incidents.intake import take_verdict
 from daemon.operations import utc_now
-from daemon.process.service import bind
+from daemon.process.console_address import bind
 from daemon.site.settings import Site, load_site
 from tests.support.daemon import make_verdict
 from tests.support.daemon_process import daemon_process

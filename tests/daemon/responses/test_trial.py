@@ -19,9 +19,8 @@ from daemon.store import queries
 from daemon.store.database import open_database
 from daemon.store.records import ResponseState
 from hw.package import open_package
-from retrain.choice import StrategyOutcome
 from retrain.evaluate import Evaluation
-from retrain.job import RetrainResult
+from retrain.messages import RetrainResult, StrategyOutcome
 from streams.events.recorder import Recorder, RecorderSettings
 from tests.daemon.responses.test_durable import wait_for
 from tests.support.daemon import make_verdict

@@ -8,8 +8,9 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streams import topics
-from streams.broker.bounded import SMALLEST_LIMIT_BYTES, BoundedBroker, default_limit_bytes, resident_bytes
+from streams.broker.bounded import BoundedBroker, resident_bytes
 from streams.broker.embedded import ensure_topics
+from streams.broker.limits import SMALLEST_LIMIT_BYTES, default_limit_bytes
 from streams.broker.rolling import KEPT_MESSAGES
 from streams.broker.wire import control_batch
 

@@ -6,8 +6,9 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from streams.contracts.columns import Lists, from_awkward
+from streams.contracts.columns import Lists
 from streams.contracts.expression import names, parse
+from streams.conversion.taking import from_awkward
 from streams.errors import ExpressionError
 
 BIG = 2**53 + 1

@@ -14,11 +14,11 @@ import fsspec
 import numpy as np
 import pytest
 
-from streams.contracts.columns import from_awkward
 from streams.contracts.contract import Contract
 from streams.conversion import spool as convert_spool
 from streams.conversion.convert import convert, convert_files
 from streams.conversion.spool import folder_of
+from streams.conversion.taking import from_awkward
 from streams.errors import ConversionPaused, ConvertError
 from streams.events import dataset_file
 from streams.events.dataset import Dataset, dataset_of
