@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from skhep_testdata import data_path
@@ -118,6 +119,20 @@ def test_a_fresh_site_comes_up_without_a_package_and_goes_on_ctrl_c(tmp_path):
         assert len(command.family()) >= 4  # itself, broker, daemon, worker
         assert command.interrupt() == 130
     assert "Traceback" not in command.screen
+
+
+def test_what_a_killed_site_started_goes_with_it(tmp_path):
+    site = copy_site(tmp_path)
+    with running(tmp_path / "screen", "up", "--site", site, "--port", 0) as command:
+        command.wait_for("running; Ctrl-C")
+        started = command.descendants()
+
+        command.process.kill()
+        command.process.wait()
+
+        _, alive = psutil.wait_procs(started, timeout=10)
+    assert len(started) >= 3  # broker, daemon, worker
+    assert alive == []
 
 
 @pytest.mark.parametrize(

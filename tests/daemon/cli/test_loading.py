@@ -20,12 +20,9 @@ except SystemExit:
     ("code", "needed"),
     [
         (COMMAND.format(command="approve"), set()),
-        (COMMAND.format(command="incidents"), set()),
-        (COMMAND.format(command="silences"), set()),
         ("import daemon.references.installation", set()),  # `up` and `worker`
         ("import daemon.references.commissioning", {"uproot", "awkward", "numba"}),  # `train` and `hw build`
         ("import daemon.process.service", {"nicegui", "dbos", "fastapi", "matplotlib"}),
-        ("import streams.worker", set()),
     ],
 )
 def test_nothing_heavy_is_loaded_that_is_not_needed(code, needed):
