@@ -178,6 +178,7 @@ class Watchdog:
         self._end = end
         self._clock = clock
         self._standstill = Standstill()
+        self._blind = False
 
     def start(self) -> None:
         """Look from now on, until the process ends."""
@@ -187,11 +188,14 @@ class Watchdog:
         """Look once, and end the process if nothing has moved for too long."""
         try:
             reaches = self._reaches()
-            standing_s = self._standstill.seconds(reaches, self._own(), self._handled(), self._clock())
         except Exception as error:  # noqa: BLE001 - a broker that is away is the engine's business
-            logger.debug("the watchdog cannot look: %s", error)
+            if not self._blind:
+                logger.warning("the watchdog cannot ask the broker: %s", str(error) or type(error).__name__)
+            self._blind = True
             self._standstill.forget()
             return
+        self._blind = False
+        standing_s = self._standstill.seconds(reaches, self._own(), self._handled(), self._clock())
         if standing_s >= self._patience_s:
             logger.error(
                 "messages wait, and none was handled for %.0f s: this worker ends, to be started again",

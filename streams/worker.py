@@ -71,7 +71,9 @@ def run_worker(settings: WorkerSettings, emulators: Emulators | None = None) -> 
 
 def _watchdog(app: faust.App, settings: WorkerSettings, progress: Progress) -> Watchdog:
     reaches = GroupReach(settings.bootstrap, settings.security, settings.group, INPUTS)
-    return Watchdog(reaches, lambda: own_partitions(app), progress.reached, settings.patience_s, end_process)
+    return Watchdog(
+        reaches, lambda: own_partitions(app), progress.reached, settings.standstill_s, end_process
+    )
 
 
 class _Worker(faust.Worker):  # type: ignore[misc] # the engine has no types

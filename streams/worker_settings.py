@@ -69,7 +69,7 @@ class WorkerSettings(BaseModel):
     instance
         Name of this worker within its group, stable over restarts: a restarted one takes its old place at
         once. None: the place of a killed worker is given away after `session_timeout_s`.
-    patience_s
+    standstill_s
         How long nothing may move while messages wait, before the worker ends to be started again
         (`streams.watchdog`).
     """
@@ -93,7 +93,7 @@ class WorkerSettings(BaseModel):
     group: str = GROUP
     instance: str | None = None
     session_timeout_s: float = Field(default=10.0, ge=1)
-    patience_s: float = Field(default=120.0, ge=5)
+    standstill_s: float = Field(default=120.0, ge=5)
     log_level: str = "INFO"
 
     @property

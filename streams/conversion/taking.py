@@ -1,14 +1,12 @@
 """Columns taken over as uproot reads them, in awkward arrays. Knows no file and no contract."""
 
-from typing import Any, Final
+from typing import Any
 
 import awkward as ak
 import numpy as np
 
 from streams.contracts.columns import Array, Column, Lists
 from streams.errors import ExpressionError
-
-_INT64_MAXIMUM: Final = 2**63 - 1
 
 
 def from_awkward(array: Any, name: str) -> Column:
@@ -50,7 +48,7 @@ def _checked(data: Array, name: str) -> Array:
     if kind == "f":
         return data.astype(np.float64, copy=False)
     if kind == "u" and size == 8:
-        if data.size and int(data.max()) > _INT64_MAXIMUM:
+        if data.size and int(data.max()) > np.iinfo(np.int64).max:
             raise ExpressionError(f"branch '{name}' holds {data.max()}: integers above 2^63 - 1 are not read")
         return data.astype(np.int64)
     if kind == "b":

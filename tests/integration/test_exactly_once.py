@@ -207,7 +207,7 @@ def game(relay, database_url, tmp_path):
         allowed_lateness_s=LATENESS_S,
         source_patience_s=PATIENCE_S,
         sweep_interval_s=0.5,
-        patience_s=30.0,
+        standstill_s=30.0,
         session_timeout_s=8.0,  # the embedded broker lets a join take six
     )
     engine = open_database(database_url)

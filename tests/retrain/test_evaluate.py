@@ -6,7 +6,7 @@ from scipy import stats
 
 from hw.emulator import Emulator
 from retrain.errors import TooFewEvents
-from retrain.evaluate import Criteria, Expectation, evaluate, score_distance
+from retrain.evaluate import Criteria, Expectation, _order, evaluate, score_distance
 from retrain.train import with_accept_rate
 
 
@@ -71,3 +71,10 @@ def test_nothing_to_compare_with_is_an_error(firmware, quiet):
         evaluate(firmware, replace(quiet, recent=quiet.recent[:0]), Criteria())
     with pytest.raises(TooFewEvents, match="accepts no event"):
         evaluate(firmware, replace(quiet, threshold_raw=2**31 - 1), Criteria())
+
+
+def test_the_order_of_scores_is_spearmans_correlation_ties_included():
+    rng = np.random.default_rng(5)
+    first = rng.poisson(6, 500).astype(np.int64)
+    second = first + rng.poisson(4, 500)
+    assert _order(first, second) == pytest.approx(stats.spearmanr(first, second).statistic, rel=1e-12)

@@ -119,6 +119,13 @@ def test_a_broker_that_is_away_is_no_fault_of_the_worker(look, seen):
     assert look(PATIENCE_S)
 
 
+def test_a_watchdog_that_cannot_look_says_so_once(look, seen, caplog):
+    seen.away = True
+    look()
+    look()
+    assert [record.message for record in caplog.records] == ["the watchdog cannot ask the broker: no broker"]
+
+
 def test_how_long_is_told_for_the_partition_that_waits_longest():
     standstill = Standstill()
     own = {ONE, OTHER}

@@ -267,7 +267,7 @@ def test_a_worker_that_stands_still_ends_and_the_next_one_goes_on(
 ):
     # given a worker whose emulator never answers
     folder = tmp_path / "stuck"
-    stuck = settings.model_copy(update={"state_dir": folder, "patience_s": 6.0, "integrity_prescale": 1})
+    stuck = settings.model_copy(update={"state_dir": folder, "standstill_s": 6.0, "integrity_prescale": 1})
     folder.mkdir()
     (folder / "worker.json").write_text(stuck.model_dump_json())
     with (tmp_path / "stuck.log").open("wb") as log:

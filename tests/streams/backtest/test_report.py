@@ -1,6 +1,7 @@
 """Reports: episodes, intervals and quantiles, worked out by hand."""
 
 import pytest
+from scipy import stats
 
 from streams.backtest.folding import Moment
 from streams.backtest.report import ControlCount, effect_report, share_interval
@@ -107,3 +108,9 @@ def test_nothing_of_nothing_says_nothing():
     assert share_interval(0, 0) == (0.0, 1.0)
     (found,) = effect_report("none", 1, [outcome(None, spoiled=(True,))], (1e-3,)).detections
     assert (found.repetitions, found.probability, found.median_delay) == (0, 0.0, None)
+
+
+@pytest.mark.parametrize(("found", "of"), [(0, 1), (1, 1), (0, 50), (1, 50), (25, 50), (49, 50), (50, 50)])
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(found, of):
+    wanted = stats.binomtest(found, of).proportion_ci(0.95, method="exact")
+    assert share_interval(found, of) == pytest.approx((wanted.low, wanted.high), rel=1e-9)

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from streams.counting.summary import summarise
 from streams.effects.effect import parse_effect
+from streams.explaining import goodness
 from streams.explaining.causes import Cause
 from streams.explaining.explanation import explain
 from streams.integrity import judge_integrity
@@ -167,3 +169,14 @@ def test_real_events_tell_the_same_stories(detector, reference, contract):
         told[effect] = explain(found, window, reference.expectation, contract).cause
 
     assert list(told.values()) == [Cause.GAIN, Cause.OFFSET, Cause.DEAD_REGION, Cause.DEAD_SLOT]
+
+
+def test_what_counts_deviate_by_chance_is_poissons():
+    logs, mean, variance = goodness._deviance_table()
+    counts = np.arange(200.0)
+    for index in (0, 20, 39):
+        expected = np.exp(logs[index])
+        shares = stats.poisson.pmf(counts, expected)
+        terms = goodness._deviance(counts, np.full(200, expected))
+        assert mean[index] == pytest.approx((shares * terms).sum())
+        assert variance[index] == pytest.approx((shares * terms**2).sum() - mean[index] ** 2)
