@@ -3,16 +3,15 @@
 Refuses to know how counts are stored and how a picture travels.
 """
 
-import logging
 import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.alerts.overlay import Overlay
-from daemon.alerts.plot import map_plot, rate_plot, ratio_plot
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
 from daemon.store import views
@@ -23,7 +22,8 @@ from streams.judging.channels import ACCEPT_RATE
 SCORE = "score"
 """Name of the output score of the firmware among the quantities of an overlay."""
 
-_log = logging.getLogger(__name__)
+Window = tuple[str, int, int, str]
+"""Model, run, lumisection and package."""
 
 
 class Drawable(Protocol):
@@ -50,6 +50,15 @@ class Drawable(Protocol):
     def rate_curve(self, model: str, run: int) -> RateCurve | None:
         """Lay the accept rates of a run over pileup."""
         ...
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a picture shows: a name for it, the numbers, and the unit where they are an input's."""
+
+    what: str
+    data: PullMap | RateCurve | Overlay
+    unit: str = ""
 
 
 class Pictures:
@@ -82,44 +91,46 @@ class Pictures:
         window = (incident.model, int(verdict["run"]), int(verdict["lumisection"]), str(verdict["package"]))
         suspects = tuple(str(name) for name in verdict.get("suspects") or ())
         story = self._evidence.story(*window, suspects)
+        shown = self._map(window, story) or self._rate(window, suspects)
+        shown = shown or self._overlay(window, _quantities(verdict, story))
+        if shown is None:
+            return None
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{incident.id}-{shown.what}").strip("-")
         title = f"{incident.model}, run {window[1]}, LS {window[2]}"
         marks = ("REPLAY", "SIMULATED DATA") if incident.simulated else ()
-        drawn = self._map(window, story, title, marks) or self._rate(window, suspects, title, marks)
-        drawn = drawn or self._ratio(window, _quantities(verdict, story), title, marks)
-        if drawn is None:
-            return None
-        what, picture = drawn
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{incident.id}-{what}").strip("-")
-        return _write(self._folder / f"{name}.png", picture)
+        return _write(self._folder / f"{name}.png", _drawn(shown, title, marks))
 
-    def _map(
-        self, window: tuple[str, int, int, str], story: Story | None, title: str, marks: tuple[str, ...]
-    ) -> tuple[str, bytes] | None:
+    def _map(self, window: Window, story: Story | None) -> _Shown | None:
         if story is None or story.place is None:
             return None
         data = self._evidence.pull_map(*window, story.object, story.place)
-        if data is None:
-            return None
-        return f"{story.object}-map", map_plot(data, title=title, marks=marks)
+        return _Shown(f"{story.object}-map", data) if data is not None else None
 
-    def _rate(
-        self, window: tuple[str, int, int, str], suspects: tuple[str, ...], title: str, marks: tuple[str, ...]
-    ) -> tuple[str, bytes] | None:
+    def _rate(self, window: Window, suspects: tuple[str, ...]) -> _Shown | None:
         if not suspects or set(suspects) != {ACCEPT_RATE}:
             return None
         data = self._evidence.rate_curve(window[0], window[1])
-        return ("rate", rate_plot(data, title=title, marks=marks)) if data is not None else None
+        return _Shown("rate", data) if data is not None else None
 
-    def _ratio(
-        self, window: tuple[str, int, int, str], quantities: Sequence[str], title: str, marks: tuple[str, ...]
-    ) -> tuple[str, bytes] | None:
+    def _overlay(self, window: Window, quantities: Sequence[str]) -> _Shown | None:
         for quantity in quantities:
             found = self._evidence.overlay(*window, quantity)
             if found is not None:
-                counts, unit = found
-                picture = ratio_plot(counts, quantity=quantity, unit=unit, title=title, marks=marks)
-                return quantity, picture
+                return _Shown(quantity, *found)
         return None
+
+
+def _drawn(shown: _Shown, title: str, marks: tuple[str, ...]) -> bytes:
+    # matplotlib is a fifth of a daemon's start, and most days have no alarm
+    from daemon.alerts.plot import map_plot, rate_plot, ratio_plot  # noqa: PLC0415
+
+    match shown.data:
+        case PullMap():
+            return map_plot(shown.data, title=title, marks=marks)
+        case RateCurve():
+            return rate_plot(shown.data, title=title, marks=marks)
+        case Overlay():
+            return ratio_plot(shown.data, quantity=shown.what, unit=shown.unit, title=title, marks=marks)
 
 
 def _quantities(verdict: Mapping[str, Any], story: Story | None) -> list[str]:

@@ -88,7 +88,7 @@ def map_plot(data: PullMap, *, title: str, marks: Sequence[str] = ()) -> bytes:
         bar.set_label("pull: (window \u2212 expected) / error")
         axes.set_xlabel(f"{data.object} eta", parse_math=False)
         axes.set_ylabel(f"{data.object} phi [{data.unit}]" if data.unit else "phi", parse_math=False)
-        for low, high in framed(data):
+        for low, high in data.frames():
             axes.add_patch(
                 Rectangle(
                     (low[0], low[1]),
@@ -155,15 +155,6 @@ def rate_plot(data: RateCurve, *, title: str, marks: Sequence[str] = ()) -> byte
         _head(axes, title, marks)
 
     return _png(draw)
-
-
-def framed(data: PullMap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Return lower and upper corners of the frames around the place of a map; two where phi wraps around."""
-    if data.place is None:
-        return []
-    (eta_low, eta_high), (low, high) = data.place.eta, data.place.phi
-    parts = [(low, high)] if low < high else [(low, float(data.phi[-1])), (float(data.phi[0]), high)]
-    return [((eta_low, start), (eta_high, end)) for start, end in parts]
 
 
 def _png(draw: Callable[[Figure], None]) -> bytes:

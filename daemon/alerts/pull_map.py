@@ -44,6 +44,14 @@ class PullMap:
     unit: str
     place: Place | None = None
 
+    def frames(self) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+        """Return lower and upper corners of the frames around the place; two where phi wraps around."""
+        if self.place is None:
+            return []
+        (eta_low, eta_high), (low, high) = self.place.eta, self.place.phi
+        parts = [(low, high)] if low < high else [(low, float(self.phi[-1])), (float(self.phi[0]), high)]
+        return [((eta_low, start), (eta_high, end)) for start, end in parts]
+
 
 def pull_map(
     window: Summary, expected: Expected, contract: Contract, name: str, place: Place | None = None

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daemon.alerts.plot import framed
 from daemon.alerts.pull_map import PullMap
 from daemon.console.chart_style import CONFIG, Figure, axis, layout
 from daemon.console.looks import Palette
@@ -57,7 +56,7 @@ def map_of_pulls(data: PullMap, *, title: str, colours: Palette, marks: Sequence
                     "y1": high[1],
                     "line": {"color": colours.ink, "width": 3},
                 }
-                for low, high in framed(data)
+                for low, high in data.frames()
             ],
             "title": {
                 "text": ", ".join([title, *marks]),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from daemon.alerts.overlay import overlay
-from daemon.alerts.plot import framed, map_plot, rate_plot, ratio_plot
+from daemon.alerts.plot import map_plot, rate_plot, ratio_plot
 from daemon.alerts.pull_map import PullMap
 from daemon.alerts.rate_curve import RateCurve
 from streams.explaining.causes import Place
@@ -67,10 +67,10 @@ def test_a_map_is_drawn_with_a_frame_around_its_place(tmp_path):
 
 
 def test_a_place_that_wraps_around_phi_has_two_frames():
-    frames = framed(pulls(Place((0, 1), (2, 3), (-1.0, 0.5), (2.8, -2.9))))
+    frames = pulls(Place((0, 1), (2, 3), (-1.0, 0.5), (2.8, -2.9))).frames()
 
     assert frames == [((-1.0, 2.8), (0.5, np.pi)), ((-1.0, -np.pi), (0.5, -2.9))]
-    assert framed(pulls()) == []
+    assert pulls().frames() == []
 
 
 def test_the_rate_is_drawn_against_pileup():

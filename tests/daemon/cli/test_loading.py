@@ -22,7 +22,7 @@ except SystemExit:
         (COMMAND.format(command="approve"), set()),
         ("import daemon.references.installation", set()),  # `up` and `worker`
         ("import daemon.references.commissioning", {"uproot", "awkward", "numba"}),  # `train` and `hw build`
-        ("import daemon.process.service", {"nicegui", "dbos", "fastapi", "matplotlib"}),
+        ("import daemon.process.service", {"nicegui", "dbos", "fastapi"}),
     ],
 )
 def test_nothing_heavy_is_loaded_that_is_not_needed(code, needed):
