@@ -2,8 +2,10 @@
 
 Packets and answers may be lost, doubled or late; nothing is executed twice and nothing out of order. A packet
 without an answer in time makes the client ask for the status: what the board has executed it is asked to
-answer again, what it has not is sent again. Refuses to know what the requests are for, and to share a board
-with a second client: packets are numbered for the board, not for a client; TCP is for boards that are shared.
+answer again, what it has not is sent again. Nothing in a status tells an old one from a new one, so every
+exchange has a port of its own, which no answer to an earlier one reaches. Refuses to know what the requests
+are for, and to share a board with a second client: packets are numbered for the board, not for a client; TCP
+is for boards that are shared.
 """
 
 from __future__ import annotations
@@ -78,7 +80,6 @@ class UdpLink:
         self._target: tuple[Any, ...] = found[4]
         self._timeout_s = timeout_s
         self._socket = self._open()
-        self._stale = False
 
     def close(self) -> None:
         """Give the socket back."""
@@ -168,8 +169,7 @@ class UdpLink:
 
     def _synchronised(self) -> Status:
         """Ask which packet comes next, on a port that no late answer can reach."""
-        if self._stale:
-            self._renew()
+        self._renew()
         status = self._status(self._deadline(), ())
         if status is None:
             raise ProtocolError("the board did not answer with its status: check that it speaks IPbus 2.0")
@@ -185,9 +185,7 @@ class UdpLink:
                 if _header(content)[1] is PacketKind.STATUS:
                     return decode_status(content)
                 if self._take(content, under_way):
-                    self._stale = True
                     return None
-            self._stale = True
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         raise TimeoutError("timeout")
 
@@ -216,7 +214,6 @@ class UdpLink:
     def _renew(self) -> None:
         self._socket.close()
         self._socket = self._open()
-        self._stale = False
 
     def _not_alone(self) -> BoardBusy:
         host, port = self._target[:2]

@@ -82,6 +82,17 @@ def test_a_network_that_loses_doubles_delays_and_reorders_changes_nothing(seed):
     assert network.largest <= MTU_BYTES
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_doubles_of_earlier_answers_do_not_disturb_short_exchanges(seed):
+    with (
+        served(RamDevice()) as server,
+        BadNetwork(port_of(server), doubled=0.5, late=0.3, seed=seed) as network,
+        closing(IPbusClient(network.address)) as client,
+    ):
+        client.write(9, 0)
+        assert [client.rmw_sum(9, 1) for _ in range(100)] == list(range(100))
+
+
 def test_answers_that_are_slow_are_waited_for_and_not_taken_for_lost_ones():
     device = RamDevice()
     with served(device, faults=Faults(slow_reply_s=0.15)) as server:
