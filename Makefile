@@ -35,7 +35,7 @@ demo: setup
 test: setup
 	@deploy/system-packages.sh compiler browser database alertmanager promtool ghdl
 	@deploy/test-data.sh $(VENV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
+	TMPDIR=$$(deploy/test-folder.sh) OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.run $(ARGS)

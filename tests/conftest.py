@@ -1,5 +1,6 @@
 """What every room's tests share: a PostgreSQL server, and warnings of libraries that nobody here can mend."""
 
+import gc
 import warnings
 
 import pytest
@@ -10,6 +11,9 @@ with warnings.catch_warnings():
     import kafka  # noqa: F401 - imported for the silence above
 
     from tests.support.postgres import any_server, fresh_database
+
+# a process with every room's libraries in it looks for garbage for a quarter of its time otherwise
+gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
