@@ -16,6 +16,11 @@ with warnings.catch_warnings():
 gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_collection_modifyitems(items):
+    """Put the few tests that take longest first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def postgres_server():
     """Return the URL of a PostgreSQL server, started when the first test asks for it."""

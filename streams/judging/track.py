@@ -6,13 +6,15 @@ fades, to end one: levels for on and off are apart. Refuses to know what is done
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.judging.assessment import Assessment
 from streams.judging.channels import RATE
 from streams.judging.evidence import INDIFFERENT, Evidence, Linear, Place, Rare, Weight
+from streams.judging.onset import MOST_WINDOWS, deviations_of_rare, likeliest_change
 from streams.judging.words import describe_excess, describe_suspect
 
 GOOD_TO_RECOVER: Final = 3
@@ -67,6 +69,25 @@ class Standing:
     suspects: tuple[str, ...] = ()
 
 
+class _Said(NamedTuple):
+    """What a channel said in a window.
+
+    Attributes
+    ----------
+    value
+        In deviations; an extreme that tells something counts as `RARE`, another one as nothing.
+    deviation
+        The same, but for an extreme as much as its probability says.
+    tolerance
+        Of a mean that is no drift.
+    """
+
+    place: Place
+    value: float
+    deviation: float
+    tolerance: float
+
+
 class _Suspect:
     """A channel that raised an alarm: how far off it was, in deviations, and its windows since."""
 
@@ -95,7 +116,7 @@ class Track:
         self._run: int | None = None
         self._first_of_run = 0
         self._evidence = Evidence()
-        self._history: dict[str, deque[tuple[Place, float]]] = {}
+        self._history: dict[str, deque[_Said]] = {}
         self._suspects: dict[str, _Suspect] = {}
         self._onset: Place | None = None
         self._good_in_a_row = 0
@@ -121,13 +142,13 @@ class Track:
             assessment.budget or 1.0,
             place,
         )
-        values = self._remember(assessment, place)
+        self._remember(assessment, place)
         log10 = level / math.log(10) if math.isfinite(level) else None
         exceeded = bool(assessment.exceeded_families)
         self._good_in_a_row = 0 if exceeded else self._good_in_a_row + 1
         self._slow.update(assessment)
         if self._onset is not None:
-            return self._in_alarm(assessment, values, log10, exceeded=exceeded)
+            return self._in_alarm(assessment, log10, exceeded=exceeded)
         if level >= 0:
             return self._raised(assessment, weights, log10)
         if level >= math.log(WARNING_SHARE) or exceeded:
@@ -135,17 +156,17 @@ class Track:
             words = describe_excess(assessment) or "".join(
                 describe_suspect(assessment, name) for name in names
             )
-            onset = self._in_this_run(weights[0].since) if weights else assessment.lumisection
+            onset = self._in_this_run(self._changed(names)) if names else assessment.lumisection
             return Standing(State.WARNING, f"{words}; not confirmed yet.", onset, log10, names)
         if self._slow.since is not None:
             return Standing(State.WARNING, self._slow.reason, self._slow.since, log10)
         return Standing(State.GOOD, "All statistics within their thresholds.", None, log10)
 
     def _raised(self, assessment: Assessment, weights: list[Weight], log10: float | None) -> Standing:
-        self._onset = weights[0].since
         self._good_in_a_row = 0
         least = min(weights[0].log_level + math.log(SUSPECT_SHARE), 0.0)
         self._suspects = {one.name: self._suspect(one) for one in weights if one.log_level >= least}
+        self._onset = self._changed(self._suspects)
         return Standing(
             State.ALARM,
             f"{self._words(assessment)}.",
@@ -154,16 +175,15 @@ class Track:
             tuple(self._suspects),
         )
 
-    def _in_alarm(
-        self, assessment: Assessment, values: dict[str, float], log10: float | None, *, exceeded: bool
-    ) -> Standing:
+    def _in_alarm(self, assessment: Assessment, log10: float | None, *, exceeded: bool) -> Standing:
         for name, suspect in self._suspects.items():
-            if name in values:
-                suspect.take(values[name])
+            last = self._history[name][-1]
+            if last.place == (assessment.run, assessment.lumisection):
+                suspect.take(last.value)
         agrees = all(suspect.recovered for suspect in self._suspects.values())
         if agrees and self._good_in_a_row >= GOOD_TO_RECOVER:
             n_good = self._good_in_a_row
-            self._evidence, self._suspects, self._onset = Evidence(), {}, None
+            self._evidence, self._history, self._suspects, self._onset = Evidence(), {}, {}, None
             return Standing(
                 State.GOOD, f"Back to good: the last {n_good} judged lumisections agree.", None, None
             )
@@ -173,18 +193,29 @@ class Track:
             reason = f"Alarm since LS {onset}: {', '.join(self._suspects)}; not recovered yet."
         return Standing(State.ALARM, reason, onset, log10, tuple(self._suspects))
 
-    def _remember(self, assessment: Assessment, place: Place) -> dict[str, float]:
-        """Keep the last deviations of every channel; an extreme that tells something counts as `RARE`."""
-        values = {one.name: one.z for one in assessment.channels}
-        values |= {one.name: RARE * (one.p_value < INDIFFERENT) for one in assessment.extremes}
-        for name, value in values.items():
-            self._history.setdefault(name, deque(maxlen=MOST_TO_RECOVER)).append((place, value))
-        return values
+    def _remember(self, assessment: Assessment, place: Place) -> None:
+        """Keep what every channel says."""
+        said = {one.name: _Said(place, one.z, one.z, one.tolerance) for one in assessment.channels}
+        for one in assessment.extremes:
+            value = RARE * (one.p_value < INDIFFERENT)
+            said[one.name] = _Said(place, value, deviations_of_rare(one.p_value), 0.0)
+        for name, content in said.items():
+            self._history.setdefault(name, deque(maxlen=MOST_WINDOWS)).append(content)
 
     def _suspect(self, weight: Weight) -> _Suspect:
         """Follow a channel that tells nearly as much as the most telling one, or alarms by itself."""
-        last = [value for place, value in self._history[weight.name] if place >= weight.since]
+        recent = list(self._history[weight.name])[-MOST_TO_RECOVER:]
+        last = [said.value for said in recent if said.place >= weight.since]
         return _Suspect(sum(last) / len(last) if last else 0.0)
+
+    def _changed(self, names: Iterable[str]) -> Place:
+        """Return the first window after the clearest change of some channels."""
+        found = []
+        for name in names:
+            history = self._history[name]
+            change = likeliest_change([said.deviation for said in history], history[-1].tolerance)
+            found.append((change.strength, history[change.first].place))
+        return max(found)[1]
 
     def _words(self, assessment: Assessment) -> str:
         suspects = [describe_suspect(assessment, name) for name in self._suspects]

@@ -300,9 +300,9 @@ TABLES = (EventRecord, IncidentEventRecord, DecisionRecord, ResponseStepRecord, 
 
 def live_a_day(engine, site, run, now):
     """A day of one run: an alarm that recovers, with windows, assessments, steps and messages."""
-    for lumisection in range(1, 13):
-        at = now + timedelta(hours=2 * lumisection - 2)
-        state = State.ALARM if lumisection in {5, 6} else State.GOOD
+    for lumisection in range(1, 9):
+        at = now + timedelta(hours=3 * lumisection - 3)
+        state = State.ALARM if lumisection in {3, 4} else State.GOOD
         verdict = make_verdict(lumisection, state, run=run, id=f"{run}-{lumisection}")
         place = {"model": "anomaly", "run": run, "lumisection": lumisection, "package": verdict.package}
         with transaction(engine) as session:

@@ -111,6 +111,22 @@ def test_the_onset_is_the_first_window_of_those_that_speak():
     assert onsets[12] == 13
 
 
+def test_a_chance_excess_before_an_overwhelming_window_is_not_its_onset():
+    # given evidence that has not faded when the fault comes
+    windows = [*[_assessment(ls, 0.2) for ls in range(1, 10)], _assessment(10, 3.5), _assessment(11, 0.5)]
+    assert fold(windows)[-1].evidence > fold(windows[:9])[-1].evidence
+    faulty = fold([*windows, _assessment(12, 35.0)])[-1]
+    assert (faulty.state, faulty.onset_lumisection) == (State.ALARM, 12)
+
+
+def test_an_alarm_that_is_over_is_no_onset_of_the_next_one():
+    values = [*[0.0] * 5, *[30.0] * 10, *[0.0] * 5, 8.0]
+    verdicts = fold(_assessment(ls, z) for ls, z in enumerate(values, start=1))
+    assert verdicts[5].onset_lumisection == 6
+    assert verdicts[19].state is State.GOOD
+    assert (verdicts[20].state, verdicts[20].onset_lumisection) == (State.ALARM, 21)
+
+
 def test_a_reason_is_a_sentence_for_a_shifter():
     assert _states("BB")[1].reason == "Jet gain +0.98%."
     assert _states("B")[0].reason == "Jet gain +0.98%; not confirmed yet."
