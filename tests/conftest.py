@@ -12,7 +12,7 @@ with warnings.catch_warnings():
 
     from tests.support.postgres import any_server, fresh_database
 
-# a process with every room's libraries in it looks for garbage for a quarter of its time otherwise
+# beside every room's libraries, looking for garbage is a third of the work of tests of the database otherwise
 gc.set_threshold(20_000, 20, 20)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import special
 
 MOST_WINDOWS: Final = 60
-"""Windows to look back: nothing that stays takes longer to an alarm, but for what hardly shows."""
+"""Windows to look back; of a change before them, the first of them is named."""
 LARGEST: Final = 37.0
-"""Deviations of the smallest probability that a float can hold."""
+"""Deviations of a probability of 6e-300: a float holds hardly smaller ones."""
 
 
 class Change(NamedTuple):

@@ -12,14 +12,11 @@ import numpy as np
 
 from streams.backtest.generator import GeneratedDetector
 from streams.contracts.contract import load_contract
-from streams.judging.assessment import AssessmentSettings, assess
-from streams.judging.reference import build_reference
-from streams.judging.verdict import State, VerdictChain
+from streams.judging.verdict import State
 from tests.benchmarks.drift.cases import CASES, Wanted
+from tests.benchmarks.drift.judge import verdict_chain
 from tests.benchmarks.drift.lumisections import BEFORE_ONSET, learning, repetition
-from tests.benchmarks.drift.run import CONTRACT
-
-FILLS, EVERY = 8, 8
+from tests.benchmarks.drift.run import CONTRACT, Size
 
 
 class Onsets:
@@ -27,26 +24,18 @@ class Onsets:
 
     def __init__(self, seed):
         self.detector = GeneratedDetector(load_contract(CONTRACT), seed)
-        learned = learning(self.detector, FILLS, EVERY)
-        self.reference = build_reference(
-            learned.summaries,
-            self.detector.contract,
-            pileups=[one.pileup for one in learned.conditions],
-            built_from="generated fills",
-        )
+        learned = learning(self.detector, Size.fills, Size.every)
+        self.verdicts = verdict_chain(self.detector, learned)
 
     def error(self, task):
         """Return the case, and how many lumisections the named onset is too late; None without an alarm."""
         position, number = task
         one = repetition(self.detector, CASES[position], position, number)
-        chain = VerdictChain()
-        for index, (window, told) in enumerate(zip(one.summaries, one.conditions, strict=True)):
-            assessed = assess(window, self.reference, told, self.detector.contract, AssessmentSettings())
-            verdict = chain.update(assessed)
-            if index >= BEFORE_ONSET and verdict.state is State.ALARM:
-                true = assessed.lumisection - (index - BEFORE_ONSET)
-                return position, verdict.onset_lumisection - true
-        return position, None
+        verdicts = self.verdicts(one.summaries, one.conditions)
+        onset = verdicts[BEFORE_ONSET].lumisection
+        alarms = (verdict for verdict in verdicts[BEFORE_ONSET:] if verdict.state is State.ALARM)
+        first = next(alarms, None)
+        return position, None if first is None else first.onset_lumisection - onset
 
 
 _ONSETS: list[Onsets] = []
