@@ -129,6 +129,13 @@ def test_events_without_a_code_are_dropped_and_counted(small_text, tmp_path):
     assert dataset.provenance.dropped == {"jet.eta is not finite": 1, "met.pt is not finite": 1}
 
 
+def test_of_an_input_without_any_number_no_event_is_left_and_it_is_named(small_text, tmp_path):
+    path = write_tree(tmp_path / "a.root", MET_px=np.full(4, math.nan))
+    dataset = convert([path], parse_contract(small_text), tmp_path / "a.npz")
+    assert dataset.n_events == 0
+    assert dataset.provenance.dropped == {"met.pt is not finite": 4}
+
+
 def test_run_lumisection_and_event_are_kept(small_text, tmp_path):
     numbers = np.array([2**40 + 1, 2, 3, 4], dtype=np.int64)
     path = write_tree(
